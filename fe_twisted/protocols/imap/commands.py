@@ -1,0 +1,251 @@
+"""IMAP commands as data: what the parser makes and the server carries out (RFC 3501 section 6, RFC 9051 section 6).
+
+Mailbox names are Unicode (decoded from modified UTF-7, or UTF-8 once enabled), with INBOX in upper case.  Texts that the standard calls
+astring are ``bytes`` where any octets may come (user names, passwords) and ``str`` elsewhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Literal
+
+from fe_twisted.protocols.imap.search import Key
+
+#: ``1:3,7,9:*`` as the client wrote it; ``None`` stands for ``*``.
+SequenceSet = tuple[tuple[int | None, int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One complete, well-formed command.
+
+    :param tag: as sent, to be repeated in the answer.
+    :param name: upper case, without UID: ``FETCH``.
+    :param uid: it was prefixed with UID.
+    :param arguments: one of the classes below, or None for a command that takes none.
+    """
+
+    tag: str
+    name: str
+    uid: bool = False
+    arguments: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadCommand:
+    """A line that the grammar does not allow; the stream is in step again after it.
+
+    :param tag: as sent, or ``*`` when not even a tag could be read.
+    :param text: what was wrong and where, for the client.
+    :param error_code: a response code such as ``TOOBIG``, or an empty string.
+    :param fatal: the stream cannot be brought in step again; answer ``* BYE`` and close.
+    """
+
+    tag: str
+    text: str
+    error_code: str = ""
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NeedContinuation:
+    """A synchronising literal was announced and is allowed; answer ``+`` so that the client sends it.
+
+    :param size: octets announced.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuationLine:
+    """A line read while the server had asked for one (AUTHENTICATE, IDLE), without CR LF."""
+
+    line: bytes
+
+
+Event = Command | BadCommand | NeedContinuation | ContinuationLine
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """LOGIN."""
+
+    user: bytes
+    password: bytes
+
+    def __repr__(self) -> str:
+        return "Login(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """AUTHENTICATE; ``initial`` is the still base64-coded initial response (RFC 4959), or None."""
+
+    mechanism: str
+    initial: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Authenticate({self.mechanism!r}, …)"
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """ENABLE (RFC 5161); names in upper case."""
+
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Id:
+    """ID (RFC 2971); empty for NIL."""
+
+    fields: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """SELECT or EXAMINE, with parameters such as CONDSTORE in upper case."""
+
+    mailbox: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """CREATE, with the special uses asked for (RFC 6154)."""
+
+    mailbox: str
+    special_use: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """DELETE, SUBSCRIBE, UNSUBSCRIBE."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """RENAME."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """LIST and LSUB; selection and return options (RFC 5258) in upper case, ``status`` the items of RETURN (STATUS (…))."""
+
+    reference: str
+    patterns: tuple[str, ...]
+    selection: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """STATUS; items in upper case, in the order asked."""
+
+    mailbox: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMessage:
+    """One message of APPEND."""
+
+    content: bytes
+    flags: frozenset[str] = frozenset()
+    internaldate: datetime.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """APPEND; more than one message only with MULTIAPPEND."""
+
+    mailbox: str
+    messages: tuple[AppendMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The part of a message that a BODY[…] names (RFC 9051 section 6.4.5.1).
+
+    :param path: part numbers, empty for the message itself.
+    :param text: an empty string for the whole part, or ``HEADER``, ``HEADER.FIELDS``, ``HEADER.FIELDS.NOT``, ``TEXT``, ``MIME``.
+    :param fields: header field names as the client wrote them.
+    """
+
+    path: tuple[int, ...] = ()
+    text: str = ""
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchItem:
+    """One data item of FETCH.
+
+    :param name: ``FLAGS``, ``UID``, ``INTERNALDATE``, ``RFC822.SIZE``, ``ENVELOPE``, ``BODY`` (no section), ``BODYSTRUCTURE``, ``BODY[]``
+        (with a section), ``RFC822``, ``RFC822.HEADER``, ``RFC822.TEXT``, ``MODSEQ``, ``BINARY[]``, ``BINARY.SIZE[]``, …  ALL, FAST and FULL are expanded.
+    :param peek: the item must not set ``\\Seen``.
+    :param partial: ``(origin, octets)`` of ``<origin.octets>``, or None.
+    :param label: the octets that the answer names the item with, such as ``BODY[HEADER.FIELDS (DATE)]<0>``.
+    """
+
+    name: str
+    section: Section | None = None
+    peek: bool = True
+    partial: tuple[int, int] | None = None
+    label: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """FETCH and UID FETCH, with modifiers such as CHANGEDSINCE (RFC 4466)."""
+
+    messages: SequenceSet
+    items: tuple[FetchItem, ...]
+    changed_since: int | None = None
+    vanished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """STORE and UID STORE."""
+
+    messages: SequenceSet
+    action: Literal["add", "remove", "replace"]
+    flags: frozenset[str]
+    silent: bool = False
+    unchanged_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """COPY and MOVE, with or without UID."""
+
+    messages: SequenceSet
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """UID EXPUNGE (RFC 4315)."""
+
+    messages: SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """SEARCH and UID SEARCH.
+
+    :param returns: the RETURN options of ESEARCH in upper case, or None without RETURN.
+    """
+
+    program: Key
+    charset: str = "US-ASCII"
+    returns: tuple[str, ...] | None = None
