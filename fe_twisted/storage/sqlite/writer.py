@@ -1,0 +1,273 @@
+"""Group commit: work that arrives while a transaction is being written shares the next one, and its fsync.
+
+A transaction with ``synchronous=FULL`` costs an fsync, which is most of the price of storing a small message.  The writer runs one
+batch at a time in a thread; what is submitted meanwhile waits and is committed together in the next.  Each work has a SAVEPOINT of its
+own, so one that fails takes nobody with it.  A result is handed out only after the COMMIT that holds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import apsw
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from fe_twisted.base import errors, faults, log
+from fe_twisted.storage.sqlite.connect import mapped
+
+T = TypeVar("T")
+
+#: Runs a function in a thread and fires with its result in the reactor; in tests it may run it at once.
+RunInThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
+
+#: Works in one transaction at most.
+MAX_WORKS = 256
+
+#: Seconds after which a batch takes no further work in and commits.
+MAX_SECONDS = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """One piece of work, who waits for it, and how it went."""
+
+    function: Callable[[apsw.Connection], Any]
+    waiting: Deferred[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one visit to the thread brought: works that are settled, and those that must wait for the next transaction."""
+
+    settled: list[_Work] = field(default_factory=list)
+    left: list[_Work] = field(default_factory=list)
+
+
+class _TransactionLost(Exception):
+    """SQLite rolled the whole transaction back in the middle of a work (full disk, I/O error, no memory)."""
+
+    def __init__(self, culprit: _Work) -> None:
+        super().__init__("transaction lost")
+        self.culprit = culprit
+
+
+class Writer:
+    """The one place that writes to a connection.
+
+    Only this object may use the connection for writing, and nobody may use it in another thread while a work is running; readers
+    have connections of their own.
+
+    :param connection: opened with ``synchronous=FULL``; closed by :meth:`close`.
+    :param after_commit: called in the reactor after each commit with the results of the works it holds, before their Deferreds fire, so
+        that what is kept in memory is right when a waiter looks at it.
+    :param max_works: works in one transaction at most.
+    :param max_seconds: after this time a batch commits what it has, so that the first does not wait long for the last.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        run_in_thread: RunInThread,
+        *,
+        after_commit: Callable[[Sequence[Any]], None] | None = None,
+        max_works: int = MAX_WORKS,
+        max_seconds: float = MAX_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.connection = connection
+        #: Transactions committed so far.
+        self.commits = 0
+        self._run_in_thread = run_in_thread
+        self._after_commit = after_commit
+        self._max_works = max_works
+        self._max_seconds = max_seconds
+        self._now = now
+        self._queue: deque[_Work] = deque()
+        self._running = False
+        self._closed = False
+        self._closing: list[Deferred[None]] = []
+        self._gone = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is running or waiting."""
+        return not self._running
+
+    def submit(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
+        """Have ``work(connection)`` done inside a transaction, in a thread; fires with its result after the COMMIT.
+
+        ``work`` may be called a second time if its first transaction was lost, so it must touch nothing but the connection.  What it raises
+        undoes its own changes only, and is what the Deferred fails with (apsw's errors and OSErrors as :mod:`fe_twisted.base.errors`).
+        Cancelling the Deferred does not take the work back.
+        """
+        if self._closed:
+            return fail(errors.Later(reason="submitted to a closed writer"))
+        waiting: Deferred[T] = Deferred(_ignore_cancel)
+        self._queue.append(_Work(work, waiting))
+        if not self._running:
+            self._running = True
+            # _run answers every failure itself; anything that gets out is a bug and must be seen.
+            Deferred.fromCoroutine(self._run()).addErrback(_report)
+        return waiting
+
+    def close(self) -> Deferred[None]:
+        """Refuse new work, finish what was submitted, then close the connection (which checkpoints the WAL)."""
+        self._closed = True
+        waiting: Deferred[None] = Deferred(_ignore_cancel)
+        self._closing.append(waiting)
+        if not self._running:
+            self._running = True
+            Deferred.fromCoroutine(self._run()).addErrback(_report)
+        return waiting
+
+    async def _run(self) -> None:
+        """Batch after batch, until there is nothing left to do."""
+        pending = self._launch()
+        while pending is not None:
+            works, running = pending
+            try:
+                batch: _Batch = await running
+            except Exception as error:  # the thread pool is gone: nothing was committed
+                batch = _fail_all(works, mapped(error))
+            self._queue.extendleft(reversed(batch.left))
+            self._committed(batch)
+            # The thread gets its next batch before the waiters are told, so that their work and its work overlap.
+            pending = self._launch()
+            _tell(batch)
+            pending = pending or self._launch()
+        self._running = False
+        if self._closing:
+            await self._close()
+
+    def _launch(self) -> tuple[list[_Work], Deferred[_Batch]] | None:
+        """Send the next batch to the thread; None if there is no work."""
+        if not self._queue:
+            return None
+        works = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_works))]
+        return works, self._run_in_thread(lambda: self._transact(works))
+
+    def _committed(self, batch: _Batch) -> None:
+        """Call the hook with the results that are durable now."""
+        results = [work.result for work in batch.settled if work.error is None]
+        if self._after_commit is None or not results:
+            return
+        try:
+            self._after_commit(results)
+        except Exception as error:
+            # The works are durable all the same, and their waiters are told so.
+            log.failure("sqlite.after_commit", error)
+
+    async def _close(self) -> None:
+        """Close the connection once and tell all who asked for it."""
+        error: Exception | None = None
+        if not self._gone:
+            self._gone = True
+            try:
+                await self._run_in_thread(self.connection.close)
+            except Exception as problem:
+                error = mapped(problem)
+        while self._closing:
+            waiting = self._closing.pop(0)
+            if error is None:
+                waiting.callback(None)
+            else:
+                waiting.errback(error)
+
+    # -- in the thread ----------------------------------------------------------------------------
+
+    def _transact(self, works: list[_Work]) -> _Batch:
+        """All works in one transaction; each by itself if that transaction is lost on the way."""
+        connection = self.connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            batch = self._each(works)
+            faults.reach("writer.before_commit")
+            connection.execute("COMMIT")
+            faults.reach("writer.after_commit")
+            self.commits += 1
+            return batch
+        except _TransactionLost as lost:
+            return self._one_by_one(works, lost.culprit)
+        except Exception as error:
+            reason = mapped(error, connection)
+            self._roll_back()
+            return _fail_all(works, reason)
+
+    def _each(self, works: list[_Work]) -> _Batch:
+        """Run the works inside the open transaction, each under a savepoint, as many as the time allows."""
+        connection = self.connection
+        started = self._now()
+        for index, work in enumerate(works):
+            if index and self._now() - started > self._max_seconds:
+                return _Batch(works[:index], works[index:])
+            connection.execute("SAVEPOINT work")
+            try:
+                work.result, work.error = work.function(connection), None
+            except Exception as error:
+                work.result, work.error = None, _answer(error, connection)
+                # ENOSPC, an I/O error or lack of memory may make SQLite roll everything back on its own.
+                if not connection.in_transaction:
+                    raise _TransactionLost(work) from error
+                connection.execute("ROLLBACK TO work")
+            connection.execute("RELEASE work")
+        return _Batch(works)
+
+    def _one_by_one(self, works: list[_Work], culprit: _Work) -> _Batch:
+        """After a lost transaction: all but the culprit again, each in a transaction of its own, so that the next loss hits one only."""
+        for work in works:
+            if work is culprit:
+                continue
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                work.result, work.error = work.function(self.connection), None
+                self.connection.execute("COMMIT")
+                self.commits += 1
+            except Exception as error:
+                work.result, work.error = None, _answer(error, self.connection)
+                self._roll_back()
+        return _Batch(works)
+
+    def _roll_back(self) -> None:
+        """End the transaction, if SQLite has not done so itself."""
+        if self.connection.in_transaction:
+            try:
+                self.connection.execute("ROLLBACK")
+            except apsw.Error as error:
+                log.failure("sqlite.rollback", error)
+
+
+def _answer(error: Exception, connection: apsw.Connection) -> Exception:
+    """What the waiter is told: storage errors in our own terms, anything else as it was raised."""
+    return mapped(error, connection) if isinstance(error, apsw.Error | OSError) else error
+
+
+def _fail_all(works: list[_Work], error: Exception) -> _Batch:
+    """The whole batch failed for one reason; a work that had failed on its own account keeps its own."""
+    for work in works:
+        work.result, work.error = None, work.error or error
+    return _Batch(works)
+
+
+def _tell(batch: _Batch) -> None:
+    """Fire the Deferreds in the order of submission."""
+    for work in batch.settled:
+        if work.error is None:
+            work.waiting.callback(work.result)
+        else:
+            work.waiting.errback(work.error)
+
+
+def _ignore_cancel(_: Deferred[Any]) -> None:
+    """A cancelled Deferred fails at once with CancelledError; the later result is dropped by Deferred itself."""
+
+
+def _report(failure: Failure) -> None:
+    """Log what must not happen."""
+    log.failure("sqlite.writer", failure.value or RuntimeError("unknown"))
