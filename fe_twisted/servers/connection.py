@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 from fe_twisted.base.errors import TooManyConnections
+from fe_twisted.base.networks import is_loopback, network_of
+
+__all__ = ["ConnectionLimit", "is_loopback", "network_of"]
 
 
 @dataclass(slots=True)
@@ -37,21 +39,3 @@ class ConnectionLimit:
         self._live[key] -= 1
         if not self._live[key]:
             del self._live[key]
-
-
-def network_of(address: str) -> str:
-    """The unit that limits count by: an IPv4 address, or the /64 that an IPv6 customer usually has as a whole."""
-    ip = ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped:
-        return str(mapped)
-    if ip.version == 4:
-        return str(ip)
-    return str(ip_address(int(ip) >> 64 << 64)) + "/64"
-
-
-def is_loopback(address: str) -> bool:
-    """True for 127.0.0.0/8 and ::1, where a password in the clear reaches nobody else."""
-    ip = ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return bool((mapped or ip).is_loopback)

@@ -1,0 +1,35 @@
+"""Every key that comes from the server key, one label each (HKDF-SHA256, RFC 5869)."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+DIRECTORY = "directory"
+SPOOL = "spool"
+SESSION = "session memory"
+COOKIE = "cookie"
+SRS = "srs"
+CLUSTER = "cluster"
+
+
+def derive(server_key: bytes, label: str, length: int = 32) -> bytes:
+    """A key for one purpose; it tells nothing about the server key or about any other label's key.
+
+    :param server_key: 32 octets.
+    :param label: what the key is for; one of the constants here, or one with an id behind a colon.
+    :raises ValueError: a server key of another size, or no label.
+    """
+    if len(server_key) != 32 or not label:
+        raise ValueError("a server key of 32 octets and a label are needed")
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=b"forwardemail " + label.encode()).derive(server_key)
+
+
+def directory_key(server_key: bytes) -> bytes:
+    """Encrypts the embedded directory file."""
+    return derive(server_key, DIRECTORY)
+
+
+def spool_key(server_key: bytes, mailbox_id: str) -> bytes:
+    """Encrypts the outside of one temporary mailbox; the messages inside are sealed besides."""
+    return derive(server_key, f"{SPOOL}:{mailbox_id}")
