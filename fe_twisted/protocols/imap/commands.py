@@ -15,6 +15,9 @@ from fe_twisted.protocols.imap.search import Key
 #: ``1:3,7,9:*`` as the client wrote it; ``None`` stands for ``*``.
 SequenceSet = tuple[tuple[int | None, int | None], ...]
 
+#: ``$``, the result of the last SEARCH RETURN (SAVE) (RFC 5182), where a sequence set may stand; 0 is no number that a client may write.
+SAVED: SequenceSet = ((0, 0),)
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -40,12 +43,14 @@ class BadCommand:
     :param text: what was wrong and where, for the client.
     :param error_code: a response code such as ``TOOBIG``, or an empty string.
     :param fatal: the stream cannot be brought in step again; answer ``* BYE`` and close.
+    :param refused: the syntax is right but the request is not possible: answer NO instead of BAD (``BADCHARSET``, RFC 9051 section 6.4.4).
     """
 
     tag: str
     text: str
     error_code: str = ""
     fatal: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

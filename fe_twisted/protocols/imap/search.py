@@ -101,7 +101,7 @@ class Flag:
 class Header:
     """The header field exists and contains the text; an empty text asks only whether it exists.
 
-    FROM, TO, CC, BCC and SUBJECT are this key too.  ``value`` is decoded text.
+    FROM, TO, CC, BCC and SUBJECT are this key too.  ``name`` is in lower case, ``value`` is decoded text.
     """
 
     name: str
