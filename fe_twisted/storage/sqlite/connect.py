@@ -44,7 +44,7 @@ class MissingFile(errors.DamagedFile):
 def connect(
     path: str | os.PathLike[str],
     *,
-    key: bytes,
+    key: bytes | bytearray,
     cipher: str = "chacha20",
     create: bool = False,
     readonly: bool = False,
@@ -230,7 +230,7 @@ def _pragma(connection: apsw.Connection, name: str, value: str, expect: object, 
         raise errors.StorageFailed(reason=f"PRAGMA {name} is {found!r}, not {expect!r}")
 
 
-def _key(connection: apsw.Connection, key: bytes, cipher: str) -> None:
+def _key(connection: apsw.Connection, key: bytes | bytearray, cipher: str) -> None:
     """Choose the cipher, then give the key: the other way round the key would be for the default cipher."""
     _pragma(connection, "cipher", f"'{cipher}'", cipher)
     # can_cache=False: the statement holds the key and must not stay in the statement cache.
@@ -239,7 +239,7 @@ def _key(connection: apsw.Connection, key: bytes, cipher: str) -> None:
         raise errors.StorageFailed(reason="the library took no key: it is not SQLite3 Multiple Ciphers")
 
 
-def _create(path: str, key: bytes, cipher: str, page_size: int | None) -> None:
+def _create(path: str, key: bytes | bytearray, cipher: str, page_size: int | None) -> None:
     """Make a new, empty, encrypted database in WAL mode, durable with its directory entry.
 
     It's closed again before the header is looked at, and :func:`connect` opens it like any other.
@@ -266,7 +266,7 @@ def _create(path: str, key: bytes, cipher: str, page_size: int | None) -> None:
     sync_directory(os.path.dirname(os.path.abspath(path)))
 
 
-def _unlock(path: str, key: bytes, cipher: str, readonly: bool) -> apsw.Connection:
+def _unlock(path: str, key: bytes | bytearray, cipher: str, readonly: bool) -> apsw.Connection:
     """Open an existing file, give the key and read the schema, which proves both."""
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE  # without CREATE: a missing file stays missing
     with storage_errors():

@@ -38,6 +38,7 @@ class _Work:
 
     function: Callable[[apsw.Connection], Any]
     waiting: Deferred[Any]
+    alone: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -107,25 +108,33 @@ class Writer:
         undoes its own changes only, and is what the Deferred fails with (apsw's errors and OSErrors as :mod:`fe_twisted.base.errors`).
         Cancelling the Deferred does not take the work back.
         """
-        if self._closed:
-            return fail(errors.Later(reason="submitted to a closed writer"))
-        waiting: Deferred[T] = Deferred(_ignore_cancel)
-        self._queue.append(_Work(work, waiting))
-        if not self._running:
-            self._running = True
-            # _run answers every failure itself; anything that gets out is a bug and must be seen.
-            Deferred.fromCoroutine(self._run()).addErrback(_report)
-        return waiting
+        return self._enqueue(work, alone=False)
+
+    def alone(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
+        """Have ``work(connection)`` done in its turn outside any transaction: a checkpoint, a VACUUM, a backup.  It is called once."""
+        return self._enqueue(work, alone=True)
 
     def close(self) -> Deferred[None]:
         """Refuse new work, finish what was submitted, then close the connection (which checkpoints the WAL)."""
         self._closed = True
         waiting: Deferred[None] = Deferred(_ignore_cancel)
         self._closing.append(waiting)
+        self._start()
+        return waiting
+
+    def _enqueue(self, work: Callable[[apsw.Connection], T], alone: bool) -> Deferred[T]:
+        if self._closed:
+            return fail(errors.Later(reason="submitted to a closed writer"))
+        waiting: Deferred[T] = Deferred(_ignore_cancel)
+        self._queue.append(_Work(work, waiting, alone))
+        self._start()
+        return waiting
+
+    def _start(self) -> None:
         if not self._running:
             self._running = True
+            # _run answers every failure itself; anything that gets out is a bug and must be seen.
             Deferred.fromCoroutine(self._run()).addErrback(_report)
-        return waiting
 
     async def _run(self) -> None:
         """Batch after batch, until there is nothing left to do."""
@@ -150,12 +159,16 @@ class Writer:
         """Send the next batch to the thread; None if there is no work."""
         if not self._queue:
             return None
-        works = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_works))]
+        works = [self._queue.popleft()]
+        if works[0].alone:
+            return works, self._run_in_thread(lambda: self._outside(works))
+        while self._queue and not self._queue[0].alone and len(works) < self._max_works:
+            works.append(self._queue.popleft())
         return works, self._run_in_thread(lambda: self._transact(works))
 
     def _committed(self, batch: _Batch) -> None:
         """Call the hook with the results that are durable now."""
-        results = [work.result for work in batch.settled if work.error is None]
+        results = [work.result for work in batch.settled if work.error is None and not work.alone]
         if self._after_commit is None or not results:
             return
         try:
@@ -181,6 +194,16 @@ class Writer:
                 waiting.errback(error)
 
     # -- in the thread ----------------------------------------------------------------------------
+
+    def _outside(self, works: list[_Work]) -> _Batch:
+        """One work without a transaction."""
+        for work in works:
+            try:
+                work.result = work.function(self.connection)
+            except Exception as error:
+                work.error = _answer(error, self.connection)
+                self._roll_back()
+        return _Batch(works)
 
     def _transact(self, works: list[_Work]) -> _Batch:
         """All works in one transaction; each by itself if that transaction is lost on the way."""
