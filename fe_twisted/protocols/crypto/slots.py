@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-#: Letters and digits that are told apart in any typeface: without 0 O o, 1 I l, 2 Z, 5 S, 8 B.  No separators, so that a double click takes all of it.
+#: Letters and digits that are told apart in any typeface: without 0 O o, 1 I l, 2 Z, 5 S, 8 B.
+#: No separators, so that a double click takes all of a password.
 ALPHABET = "34679ACDEFGHJKLMNPQRTUVWXYabcdefghijkmnpqrstuvwxyz"
 #: 24 of 50 characters are 135 bits.
 LENGTH = 24
@@ -103,9 +104,7 @@ def make_slot(
     return Wrapped(kdf, salt, _VERSION + nonce + sealed)
 
 
-def open_slot(
-    kdf: str, salt: bytes, wrapped: bytes, password: str, *, mailbox_id: str, kind: str = PASSWORD
-) -> bytes | None:
+def open_slot(kdf: str, salt: bytes, wrapped: bytes, password: str, *, mailbox_id: str, kind: str = PASSWORD) -> bytes | None:
     """The mailbox key, or None when the password is wrong or anything about the slot was changed.
 
     :raises ValueError: the slot has a form that this program does not know.

@@ -98,7 +98,8 @@ class Directory(Protocol):
 
     def remove_domain(self, name: str) -> None:
         """:raises NotFound: no such domain.
-        :raises Refused: it still has aliases."""
+        :raises Refused: it still has aliases.
+        """
 
     def add_alias(self, address: str) -> Alias:
         """:raises AlreadyExists, UnknownDomain, BadAddress:"""
@@ -118,8 +119,13 @@ class Directory(Protocol):
     def set_alias_state(self, address: str, state: AliasState) -> None:
         """:raises NotFound:"""
 
-    def set_mailbox(self, alias_id: int, mailbox_id: str, sealing_key: bytes, slots: list[KeySlot]) -> None:
-        """Give the alias a (new) mailbox and replace all its key slots, in one transaction."""
+    def set_mailbox(self, alias_id: int, mailbox_id: str, sealing_key: bytes, slots: list[KeySlot], *, replaces: str | None = None) -> None:
+        """Give the alias a (new) mailbox and replace all its key slots, in one transaction.
+
+        :param replaces: the id of the mailbox that the alias has now, None when it has none.
+        :raises NotFound: the alias is not there any more.
+        :raises Busy: it has another mailbox than ``replaces``: somebody else changed it meanwhile, and nothing was changed here.
+        """
 
     def key_slots(self, alias_id: int) -> list[KeySlot]:
         """All slots of the alias; the login path tries each."""

@@ -1,0 +1,68 @@
+"""What servers ask the directory, asynchronous: inline when it is a file, in a thread when it is across a network."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fe_twisted.base.addresses import Address
+from fe_twisted.base.errors import UnknownDomain, UnknownRecipient
+from fe_twisted.storage.directory.api import Alias, KeySlot
+from fe_twisted.storage.directory.sql import SqlDirectory
+
+_T = TypeVar("_T")
+
+#: ``run(function, *arguments)`` gives an awaitable for the function's result, which is computed in a thread.
+RunInThread = Callable[..., Awaitable[Any]]
+
+
+class Lookups:
+    """The look-ups on the delivery and the login path.
+
+    :param run_in_thread: needed for a directory that is not embedded; an embedded one answers inline, which is faster than a thread.
+    """
+
+    def __init__(self, directory: SqlDirectory, run_in_thread: RunInThread | None = None) -> None:
+        if not directory.embedded and run_in_thread is None:
+            raise ValueError("a directory across a network needs run_in_thread, or the reactor would wait for it")
+        self._directory = directory
+        self._run = None if directory.embedded else run_in_thread
+
+    async def recipient(self, address: Address) -> Alias:
+        """The alias that takes mail for an address, in whatever state it is.
+
+        First exactly this address, then without plus-addressing.  ``postmaster`` of any of our domains is always somebody (RFC 5321 section
+        4.5.1): the alias of that name, or else the oldest enabled alias of the domain that has a mailbox.  The bare
+        :data:`~fe_twisted.base.addresses.POSTMASTER` is the same over all domains, the oldest domain first.
+
+        :raises UnknownDomain: not one of our domains.
+        :raises UnknownRecipient: our domain, and no such alias.
+        """
+        address = address.normalise()
+        if not address.domain:
+            found = await self._call(self._directory.postmaster, None) if address.base_address().local == "postmaster" else None
+            if found is None:
+                raise UnknownRecipient
+            return found
+        known, alias = await self._call(self._directory.recipient, address)
+        if not known:
+            raise UnknownDomain
+        if alias is None and address.base_address().local == "postmaster":
+            alias = await self._call(self._directory.postmaster, address.domain)
+        if alias is None:
+            raise UnknownRecipient
+        return alias
+
+    async def login(self, address: Address) -> tuple[Alias, list[KeySlot]] | None:
+        """The alias of exactly this address with all its key slots, in whatever state it is; None when there is none."""
+        return await self._call(self._directory.login, address.normalise())
+
+    async def generation(self) -> int:
+        """See :meth:`fe_twisted.storage.directory.api.Directory.generation`."""
+        return await self._call(self._directory.generation)
+
+    async def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
+        if self._run is None:
+            return function(*arguments)
+        result: _T = await self._run(function, *arguments)
+        return result
