@@ -1,0 +1,58 @@
+"""What an SMTP server answers (RFC 5321 section 4.2, RFC 2034), and the one mapping from errors to it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass, replace
+
+from fe_twisted.base.errors import MailError, Ours
+
+#: Octets of a reply line, CR LF included (RFC 5321 section 4.5.3.1.5).
+MAX_LINE = 512
+
+_UNPRINTABLE = re.compile(r"[^ -~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply of one or more lines.
+
+    :param enhanced: the enhanced status code, or an empty string where RFC 2034 section 4 wants none (greeting, EHLO, 354).
+    :param text: printable ASCII; what is not becomes ``?``, so that nothing a client sent can end a line.
+    :param more: further lines.
+    """
+
+    code: int
+    enhanced: str
+    text: str
+    more: tuple[str, ...] = ()
+
+    def tagged(self, connection: str) -> Reply:
+        """With the connection id at the end, when the reply reports trouble (4xx, 5xx)."""
+        if self.code < 400:
+            return self
+        tag = f" [id {connection}]"
+        if self.more:
+            return replace(self, more=(*self.more[:-1], self.more[-1] + tag))
+        return replace(self, text=self.text + tag)
+
+    def render(self) -> bytes:
+        """The bytes for the wire; over-long lines are wrapped."""
+        status = f"{self.enhanced} " if self.enhanced else ""
+        room = MAX_LINE - len(status) - 6
+        lines = []
+        for text in (self.text, *self.more):
+            text = _UNPRINTABLE.sub("?", text)
+            lines += [text] if len(text) <= room else textwrap.wrap(text, room)
+        last = len(lines) - 1
+        return "".join(
+            f"{self.code}{'-' if number < last else ' '}{status}{line}\r\n" for number, line in enumerate(lines)
+        ).encode("ascii")
+
+
+def reply_to(error: Exception) -> Reply:
+    """How an error looks to an SMTP client; anything that is no :class:`MailError` is our own fault: 451, try again."""
+    if not isinstance(error, MailError):
+        error = Ours()
+    return Reply(error.smtp.code, error.smtp.enhanced, error.public)
