@@ -1,4 +1,4 @@
-"""The open mailbox as everything above sees it: no SQL, no file, no sequence numbers.
+r"""The open mailbox as everything above sees it: no SQL, no file, no sequence numbers.
 
 One object stands for one alias's mailbox and is shared by all sessions of that alias in this process.  It speaks in
 UIDs; message sequence numbers, ``\\Recent`` and what a client has been told belong to the session.
@@ -35,9 +35,9 @@ MAX_KEYWORDS = 58
 #: What :meth:`Mailbox.fetch` can return of a message.  All text is ``bytes`` ready for the wire.
 #:
 #: ``uid`` int · ``flags`` int mask · ``modseq`` int · ``size`` int (RFC822.SIZE) · ``internaldate`` bytes such as
-#: ``17-Jul-1996 02:44:25 -0700`` · ``savedate`` the same form · ``envelope`` bytes ``(…)`` · ``bodystructure`` bytes ``(…)`` with extension data ·
-#: ``body`` bytes ``(…)`` without · ``header`` bytes, the header with its final empty line · ``content`` bytes, the whole message as
-#: received · ``parts`` bytes, see :func:`fe_twisted.protocols.mime.parts.load` · ``emailid`` bytes · ``threadid`` bytes.
+#: ``17-Jul-1996 02:44:25 -0700`` · ``savedate`` the same form · ``envelope`` bytes ``(…)`` · ``bodystructure`` bytes ``(…)`` with extension
+#: data · ``body`` bytes ``(…)`` without · ``header`` bytes, the header with its final empty line · ``content`` bytes, the whole message as
+#: received · ``parts`` bytes, see :func:`fe_twisted.protocols.mime.parts.load` · ``emailid`` bytes.
 Column = Literal[
     "uid",
     "flags",
@@ -52,7 +52,6 @@ Column = Literal[
     "content",
     "parts",
     "emailid",
-    "threadid",
 ]
 
 #: One row, its values in the order of the columns that were asked for.
@@ -61,7 +60,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One name in the hierarchy.  ``name`` is Unicode with ``/`` as separator; INBOX is always upper case.
+    r"""One name in the hierarchy.  ``name`` is Unicode with ``/`` as separator; INBOX is always upper case.
 
     :param selectable: False for a name that exists only as the parent of others (``\\NonExistent``) or was deleted with children.
     :param special_use: ``\\Sent`` and so on (RFC 6154), or an empty string.
@@ -94,7 +93,7 @@ class FolderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What SELECT needs, taken in one transaction.
+    r"""What SELECT needs, taken in one transaction.
 
     :param uids: the UIDs of all messages, as ranges.
     :param recent: UIDs that are ``\\Recent`` for this session; when claimed, no other session gets them (RFC 3501 section 2.3.2).
@@ -111,7 +110,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened in a folder after a modseq.
+    r"""What happened in a folder after a modseq.
 
     :param modseq: the folder's modseq that this answer brings the caller to.
     :param added: ``(uid, flags, modseq)`` of messages with a UID at or above the caller's UIDNEXT, ascending.
@@ -242,9 +241,7 @@ class Mailbox(Protocol):
     async def subscribe(self, name: str, subscribed: bool) -> None:
         """SUBSCRIBE or UNSUBSCRIBE; the name need not exist."""
 
-    def fetch(
-        self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0
-    ) -> AsyncIterator[list[Row]]:
+    def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
         """Rows in UID order, in batches bounded by rows and by octets.  UIDs that are not there are passed over."""
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:

@@ -1,0 +1,183 @@
+"""Mailbox files as files: made, listed, deleted, checked and exported.  All calls block; servers run them in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from fe_twisted.base.errors import AlreadyExists, BadSettings, DamagedFile, StorageFailed
+from fe_twisted.protocols.crypto.seal import SealingKey
+from fe_twisted.storage.mailbox.check import problems
+from fe_twisted.storage.mailbox.folders import STANDARD_FOLDERS, create_folder, set_subscribed
+from fe_twisted.storage.mailbox.rows import iso
+from fe_twisted.storage.mailbox.schema import MIGRATIONS
+from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, connect, header, migrate, storage_errors, sync_directory
+
+#: Chosen by measurement: small messages cost one page, and a commit's WAL frames stay small.
+PAGE_SIZE = 4096
+
+_NAME = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
+
+
+class MailboxFiles:
+    """The folder that holds all mailbox files.
+
+    :param directory: made, with mode 0700, when it is not there.
+    :param cipher: ``chacha20`` or ``aegis``.
+    """
+
+    def __init__(self, directory: Path, cipher: str = "chacha20") -> None:
+        self.directory = directory
+        self.cipher = cipher
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, mailbox_id: str) -> Path:
+        """Where the mailbox lies."""
+        return self.directory / f"{mailbox_id}.sqlite"
+
+    def temporary_path(self, mailbox_id: str) -> Path:
+        """Where mail waits for its owner."""
+        return self.directory / f"{mailbox_id}-tmp.sqlite"
+
+    def exists(self, mailbox_id: str) -> bool:
+        """Whether there is a file for it."""
+        return self.path(mailbox_id).exists()
+
+    def ids(self) -> list[str]:
+        """All mailboxes that have a file, sorted."""
+        found = (_NAME.match(entry.name) for entry in os.scandir(self.directory))
+        return sorted(match[1] for match in found if match)
+
+    def create(self, mailbox_id: str, key: bytes) -> bytes:
+        """Make an empty mailbox, durable on return.
+
+        :param key: 32 octets.
+        :returns: the public key that waiting mail is sealed to.
+        :raises AlreadyExists: there is a file of this name.
+        :raises DiskFull, StorageFailed:
+        """
+        path = self.path(mailbox_id)
+        if path.exists():
+            raise AlreadyExists("mailbox file exists already")
+        seal = SealingKey.generate()
+        try:
+            connection = connect(path, key=key, cipher=self.cipher, create=True, page_size=PAGE_SIZE)
+            with contextlib.closing(connection), storage_errors(connection):
+                migrate(connection, MIGRATIONS)
+                with connection:
+                    _furnish(connection, mailbox_id, seal)
+        except BaseException:
+            _unlink(path)
+            raise
+        sync_directory(str(self.directory))
+        return seal.public()
+
+    def open(self, mailbox_id: str, key: bytes, *, readonly: bool = False, cache_kib: int = 2048) -> apsw.Connection:
+        """A connection to a mailbox that is there, with its schema up to date.
+
+        :raises DamagedFile: not there, not this key's, or not this mailbox's.
+        :raises NewerFile: written by a newer version of the program.
+        """
+        connection = connect(self.path(mailbox_id), key=key, cipher=self.cipher, readonly=readonly, cache_kib=cache_kib)
+        try:
+            with storage_errors(connection):
+                if not readonly:
+                    migrate(connection, MIGRATIONS)
+                written = connection.execute("SELECT value FROM meta WHERE name = 'mailbox_id'").get
+                if written != mailbox_id:
+                    raise DamagedFile(reason=f"file {mailbox_id} holds mailbox {written}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def delete(self, mailbox_id: str) -> None:
+        """Remove the mailbox and the mail that waits for it; nothing happens when they are gone already."""
+        for path in (self.path(mailbox_id), self.temporary_path(mailbox_id)):
+            _unlink(path)
+        sync_directory(str(self.directory))
+
+    def check(self, mailbox_id: str, key: bytes) -> list[str]:
+        """All invariants that do not hold, as sentences.
+
+        :raises DamagedFile: it cannot even be opened.
+        """
+        connection = self.open(mailbox_id, key)
+        with contextlib.closing(connection), storage_errors(connection):
+            return problems(connection)
+
+    def export(self, mailbox_id: str, key: bytes, output: Path, password: str) -> None:
+        """Write a copy that any SQLite3 Multiple Ciphers program opens with the password alone (its ordinary ChaCha20 passphrase mode).
+
+        The copy is a snapshot: the mailbox may be in use.  It is proved to open before it gets its name.
+
+        :raises AlreadyExists: ``output`` is there.
+        :raises BadSettings: its folder is not.
+        """
+        if output.exists():
+            raise AlreadyExists(f"{output} exists already")
+        if not output.parent.is_dir():
+            raise BadSettings(f"{output.parent} is not a folder")
+        connection = self.open(mailbox_id, key)
+        with contextlib.closing(connection), _beside(output) as copy:
+            with storage_errors(connection):
+                connection.execute("VACUUM INTO ?", (str(copy),))
+            _rekey(copy, key, self.cipher, password)
+            _prove(copy, password, self.cipher)
+            os.chmod(copy, 0o600)
+            os.rename(copy, output)
+        sync_directory(str(output.parent))
+
+
+def _furnish(connection: apsw.Connection, mailbox_id: str, seal: SealingKey) -> None:
+    values = {
+        "mailbox_id": mailbox_id,
+        "sealing_seed": seal.seed(),
+        "created_at": iso(datetime.datetime.now(datetime.UTC)),
+    }
+    connection.executemany("INSERT INTO meta(name, value) VALUES(?, ?)", list(values.items()))
+    for name, special_use in STANDARD_FOLDERS:
+        create_folder(connection, name, special_use)
+        set_subscribed(connection, name, True)
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _beside(output: Path) -> Iterator[Path]:
+    """A name in the same folder for the unfinished copy; whatever is there afterwards is removed."""
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=output.parent) as folder:
+        yield Path(folder) / "mailbox.sqlite"
+
+
+def _rekey(copy: Path, key: bytes, cipher: str, password: str) -> None:
+    connection = connect(copy, key=key, cipher=cipher)
+    with contextlib.closing(connection), storage_errors(connection):
+        connection.pragma("journal_mode", "delete")
+        connection.pragma("rekey", password)
+    descriptor = os.open(copy, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prove(copy: Path, password: str, cipher: str) -> None:
+    if header(str(copy)).startswith(PLAIN_HEADER):
+        raise StorageFailed(reason="the exported copy is not encrypted")
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    with contextlib.closing(connection), storage_errors(connection):
+        connection.pragma("cipher", cipher)
+        connection.pragma("key", password)
+        if connection.pragma("quick_check") != "ok":
+            raise StorageFailed(reason="the exported copy fails its check")

@@ -1,0 +1,147 @@
+"""The tables of a mailbox file, as numbered migrations (``user_version``)."""
+
+from __future__ import annotations
+
+#: Bits below are the UID, bits above the folder.
+FOLDER_SHIFT = 32
+UID_MASK = 0xFFFFFFFF
+
+_FIRST = """
+-- Single values: mailbox_id, sealing_seed, created_at, last_uidvalidity.
+CREATE TABLE meta(
+    name TEXT PRIMARY KEY,
+    value NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE folders(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,      -- never used twice: entries.id and the expunge log are made of it
+    name TEXT NOT NULL UNIQUE,                 -- Unicode, '/' between levels
+    object_id TEXT NOT NULL UNIQUE,            -- MAILBOXID (RFC 8474), survives RENAME
+    selectable INTEGER NOT NULL,               -- 0: deleted, but it still has children
+    special_use TEXT NOT NULL DEFAULT '',      -- '\\Sent' and so on (RFC 6154)
+    uidvalidity INTEGER NOT NULL,
+    uidnext INTEGER NOT NULL DEFAULT 1,
+    modseq INTEGER NOT NULL DEFAULT 1,
+    first_recent INTEGER NOT NULL DEFAULT 1,   -- the lowest UID that no session has seen as \\Recent
+    messages INTEGER NOT NULL DEFAULT 0,
+    unseen INTEGER NOT NULL DEFAULT 0,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    octets INTEGER NOT NULL DEFAULT 0
+);
+
+-- Names, not folders: a subscription outlives its folder (RFC 3501 section 6.3.6).
+CREATE TABLE subscriptions(
+    name TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+-- Keyword n is bit n + 5 of entries.flags.
+CREATE TABLE keywords(
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE
+);
+
+-- One row for a message in a folder.
+CREATE TABLE entries(
+    id INTEGER PRIMARY KEY,                    -- folder id * 2^32 + UID
+    message_id INTEGER NOT NULL REFERENCES messages(id),
+    flags INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    day INTEGER NOT NULL,                      -- proleptic Gregorian ordinal of INTERNALDATE in its own zone: what SINCE and BEFORE compare
+    received_at TEXT NOT NULL,                 -- INTERNALDATE, ISO 8601 UTC
+    internaldate BLOB NOT NULL,                -- INTERNALDATE as FETCH answers it, in its own zone
+    saved_at TEXT NOT NULL                     -- SAVEDATE (RFC 8514), ISO 8601 UTC
+);
+CREATE INDEX entries_message ON entries(message_id);
+CREATE INDEX entries_modseq ON entries(id >> 32, modseq);
+CREATE INDEX entries_day ON entries(id >> 32, day);
+CREATE INDEX entries_unseen ON entries(id) WHERE flags & 1 = 0;
+CREATE INDEX entries_deleted ON entries(id) WHERE flags & 8 != 0;
+
+-- One row for each distinct content.
+CREATE TABLE messages(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,               -- SHA-256 of the content as received
+    object_id TEXT NOT NULL,                   -- EMAILID (RFC 8474)
+    size INTEGER NOT NULL,                     -- RFC822.SIZE
+    header_size INTEGER NOT NULL,
+    sent_at TEXT,                              -- Date: field, ISO 8601 UTC
+    sent_day INTEGER,                          -- Date: field, ordinal of the day in its own zone
+    message_id TEXT NOT NULL,                  -- Message-ID: field
+    envelope BLOB NOT NULL,                    -- the three answers of FETCH, ready for the wire
+    body BLOB NOT NULL,
+    structure BLOB NOT NULL,
+    parts BLOB NOT NULL                        -- protocols/mime/parts.py
+);
+CREATE INDEX messages_size ON messages(size);
+CREATE INDEX messages_sent_day ON messages(sent_day);
+CREATE INDEX messages_message_id ON messages(message_id);
+
+-- The content: header, then the body with the attachments cut out of it.
+CREATE TABLE headers(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    data BLOB NOT NULL
+);
+CREATE TABLE bodies(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    coding INTEGER NOT NULL,                   -- 0 as it is, 1 zstd
+    data BLOB NOT NULL
+);
+CREATE TABLE cuts(
+    message_id INTEGER NOT NULL REFERENCES messages(id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,                 -- octets from the start of the message
+    attachment_id INTEGER NOT NULL REFERENCES attachments(id),
+    PRIMARY KEY(message_id, position)
+) WITHOUT ROWID;
+CREATE INDEX cuts_attachment ON cuts(attachment_id);
+CREATE TABLE attachments(
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,               -- SHA-256 of the octets as received, transfer encoding and all
+    size INTEGER NOT NULL,
+    coding INTEGER NOT NULL,
+    data BLOB NOT NULL
+);
+
+-- What SEARCH compares with, folded (protocols/mime/text.py).
+CREATE TABLE fields(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    subject TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    cc TEXT NOT NULL,
+    bcc TEXT NOT NULL
+);
+CREATE TABLE texts(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    header TEXT NOT NULL,                      -- a newline, then 'name: value' and a newline for each field
+    body TEXT NOT NULL
+);
+-- Which message holds which three letters in a row: a filter before the exact comparison.
+CREATE VIRTUAL TABLE grams USING fts5(
+    text, content='', contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1'
+);
+
+-- What was expunged at which modseq (RFC 7162).
+CREATE TABLE expunged(
+    id INTEGER PRIMARY KEY,
+    folder_id INTEGER NOT NULL REFERENCES folders(id) ON DELETE CASCADE,
+    modseq INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL
+);
+CREATE INDEX expunged_modseq ON expunged(folder_id, modseq);
+
+-- Messages that may have lost their last entry; their content is removed in the background.
+CREATE TABLE orphans(
+    message_id INTEGER PRIMARY KEY
+);
+
+-- Deliveries that were stored, so that one that is repeated after a crash is not stored twice.
+CREATE TABLE deliveries(
+    id BLOB PRIMARY KEY,
+    stored_at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX deliveries_stored_at ON deliveries(stored_at);
+"""
+
+#: Forward only, one transaction each; the file's ``user_version`` is how many of them it has seen.
+MIGRATIONS: tuple[str, ...] = (_FIRST,)

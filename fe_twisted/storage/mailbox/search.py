@@ -1,0 +1,242 @@
+"""SEARCH as one SQL statement: real AND, OR and NOT, exact answers (RFC 3501 section 6.4.4).
+
+Texts are compared after folding (:func:`fe_twisted.protocols.mime.text.fold`), as substrings, which is what IMAP means.
+The trigram index only names candidates; ``instr`` decides.  Every condition is two-valued (never NULL), so that NOT is right.
+"""
+
+from __future__ import annotations
+
+import datetime
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from fe_twisted.protocols.imap.search import (
+    All,
+    And,
+    Body,
+    Compare,
+    Date,
+    DateOf,
+    Flag,
+    Header,
+    Key,
+    Modseq,
+    Not,
+    Or,
+    Ranges,
+    Size,
+    Text,
+    Uids,
+    Within,
+)
+from fe_twisted.protocols.mime.text import fold
+from fe_twisted.storage.mailbox.flags import load_keywords, mask_of
+from fe_twisted.storage.mailbox.rows import entry_id, iso
+from fe_twisted.storage.mailbox.schema import UID_MASK
+
+#: Up to this many ranges stand in the statement itself; more go through a function with a binary search.
+MAX_INLINE_RANGES = 20
+
+#: Up to this many trigrams of a long pattern are looked up: more would not make the candidates fewer.
+MAX_GRAMS = 24
+
+_COLUMN_OF_FIELD = {"subject": "subject", "from": "sender", "to": "recipient", "cc": "cc", "bcc": "bcc"}
+
+
+@dataclass(slots=True)
+class _Statement:
+    """What is being put together: parameters in order, and which tables the conditions need."""
+
+    keywords: tuple[str, ...]
+    now: datetime.datetime
+    parameters: list[object] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)
+    ranges: list[Ranges] = field(default_factory=list)
+
+    def bind(self, value: object) -> str:
+        self.parameters.append(value)
+        return f"?{len(self.parameters)}"
+
+
+_JOINS = {
+    "m": " JOIN messages m ON m.id = e.message_id",
+    "f": " JOIN fields f ON f.message_id = e.message_id",
+    "t": " JOIN texts t ON t.message_id = e.message_id",
+}
+
+
+def needs_text(program: Key) -> bool:
+    """Whether the program looks into texts, so that it should not run in the reactor."""
+    if isinstance(program, And):
+        return any(needs_text(key) for key in program.keys)
+    if isinstance(program, Or):
+        return needs_text(program.left) or needs_text(program.right)
+    if isinstance(program, Not):
+        return needs_text(program.key)
+    return isinstance(program, Header | Body | Text)
+
+
+def search(connection: apsw.Connection, folder_id: int, program: Key, now: datetime.datetime) -> list[int]:
+    """The UIDs that match, ascending.
+
+    :param program: without keys that only a session can resolve (Sequence, UidSequence, Recent, Saved).
+    :param now: aware; what OLDER and YOUNGER count from.
+    :raises ValueError: the program holds such a key: a bug of the caller.
+    """
+    statement = _Statement(load_keywords(connection), now)
+    low, high = statement.bind(entry_id(folder_id, 1)), statement.bind(entry_id(folder_id, UID_MASK))
+    condition = _condition(program, statement)
+    if statement.ranges:
+        connection.create_scalar_function("in_ranges", _in_ranges(statement.ranges), 2, deterministic=True)
+    if "field_contains(" in condition:
+        connection.create_scalar_function("field_contains", _field_contains, 3, deterministic=True)
+    joins = "".join(_JOINS[table] for table in sorted(statement.tables))
+    sql = f"SELECT e.id & {UID_MASK} FROM entries e{joins} WHERE e.id BETWEEN {low} AND {high} AND {condition} ORDER BY e.id"
+    return [uid for (uid,) in connection.execute(sql, statement.parameters)]
+
+
+def _condition(key: Key, statement: _Statement) -> str:
+    build = _BUILDERS.get(type(key))
+    if build is None:
+        raise ValueError(f"only a session can resolve {type(key).__name__}")
+    return build(key, statement)
+
+
+def _all(key: All, statement: _Statement) -> str:
+    return "1"
+
+
+def _and(key: And, statement: _Statement) -> str:
+    return "(" + " AND ".join([_condition(part, statement) for part in key.keys] or ["1"]) + ")"
+
+
+def _or(key: Or, statement: _Statement) -> str:
+    return f"({_condition(key.left, statement)} OR {_condition(key.right, statement)})"
+
+
+def _not(key: Not, statement: _Statement) -> str:
+    return f"(NOT {_condition(key.key, statement)})"
+
+
+def _uids(key: Uids, statement: _Statement) -> str:
+    uid = f"(e.id & {UID_MASK})"
+    if not key.ranges:
+        return "0"
+    if len(key.ranges) > MAX_INLINE_RANGES:
+        statement.ranges.append(key.ranges)
+        return f"in_ranges({len(statement.ranges) - 1}, {uid})"
+    tests = [f"{uid} BETWEEN {statement.bind(first)} AND {statement.bind(last)}" for first, last in key.ranges]
+    return "(" + " OR ".join(tests) + ")"
+
+
+def _in_ranges(tables: Sequence[Ranges]) -> Callable[..., bool]:
+    firsts = [[first for first, _ in ranges] for ranges in tables]
+
+    def contains(*values: Any) -> bool:
+        table, uid = values
+        position = bisect_right(firsts[table], uid) - 1
+        return position >= 0 and uid <= tables[table][position][1]
+
+    return contains
+
+
+def _flag(key: Flag, statement: _Statement) -> str:
+    mask = mask_of((key.name,), statement.keywords)
+    return f"(e.flags & {statement.bind(mask)} != 0)" if mask else "0"
+
+
+def _header(key: Header, statement: _Statement) -> str:
+    name, value = key.name.lower(), _pattern(key.value)
+    column = _COLUMN_OF_FIELD.get(name)
+    if column and value:
+        statement.tables.add("f")
+        return f"({_candidates(value, statement)}instr(f.{column}, {statement.bind(value)}) > 0)"
+    statement.tables.add("t")
+    exists = f"instr(t.header, {statement.bind(chr(10) + name + ':')}) > 0"
+    if not value:
+        return f"({exists})"
+    needle = statement.bind(value)
+    return (
+        f"({_candidates(value, statement)}{exists} AND instr(t.header, {needle}) > 0"
+        f" AND field_contains(t.header, {statement.bind(name)}, {needle}))"
+    )
+
+
+def _field_contains(*values: Any) -> bool:
+    header, name, value = values
+    prefix = name + ":"
+    return any(line.startswith(prefix) and value in line[len(prefix) :] for line in header.split("\n"))
+
+
+def _body(key: Body, statement: _Statement) -> str:
+    value = _pattern(key.value)
+    statement.tables.add("t")
+    return f"({_candidates(value, statement)}instr(t.body, {statement.bind(value)}) > 0)" if value else "1"
+
+
+def _text(key: Text, statement: _Statement) -> str:
+    value = _pattern(key.value)
+    statement.tables.add("t")
+    if not value:
+        return "1"
+    needle = statement.bind(value)
+    return f"({_candidates(value, statement)}(instr(t.header, {needle}) > 0 OR instr(t.body, {needle}) > 0))"
+
+
+def _pattern(value: str) -> str:
+    return fold(value).replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+def _candidates(value: str, statement: _Statement) -> str:
+    """A condition that the trigram index can answer and that holds for every message with the value in it; empty for short ones."""
+    grams = sorted({value[at : at + 3] for at in range(len(value) - 2)})[:MAX_GRAMS]
+    if not grams:
+        return ""
+    query = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
+    return f"e.message_id IN (SELECT rowid FROM grams WHERE grams MATCH {statement.bind(query)}) AND "
+
+
+def _date(key: Date, statement: _Statement) -> str:
+    compare = key.compare.value
+    if key.of is DateOf.INTERNAL:
+        return f"(e.day {compare} {statement.bind(key.day.toordinal())})"
+    if key.of is DateOf.SAVED:
+        return f"(substr(e.saved_at, 1, 10) {compare} {statement.bind(key.day.isoformat())})"
+    statement.tables.add("m")
+    return f"(m.sent_day IS NOT NULL AND m.sent_day {compare} {statement.bind(key.day.toordinal())})"
+
+
+def _size(key: Size, statement: _Statement) -> str:
+    statement.tables.add("m")
+    compare = ">" if key.compare is Compare.LARGER else key.compare.value
+    return f"(m.size {compare} {statement.bind(key.octets)})"
+
+
+def _modseq(key: Modseq, statement: _Statement) -> str:
+    return f"(e.modseq >= {statement.bind(key.value)})"
+
+
+def _within(key: Within, statement: _Statement) -> str:
+    edge = iso(statement.now - datetime.timedelta(seconds=min(key.seconds, 50_000 * 86_400)))
+    return f"(e.received_at {'>=' if key.younger else '<='} {statement.bind(edge)})"
+
+
+_BUILDERS: dict[type, Callable[..., str]] = {
+    All: _all,
+    And: _and,
+    Or: _or,
+    Not: _not,
+    Uids: _uids,
+    Flag: _flag,
+    Header: _header,
+    Body: _body,
+    Text: _text,
+    Date: _date,
+    Size: _size,
+    Modseq: _modseq,
+    Within: _within,
+}

@@ -1,0 +1,87 @@
+"""What SELECT and the untagged updates need: a folder's state, and what changed since a modseq."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from fe_twisted.protocols.imap.search import Ranges
+from fe_twisted.storage.mailbox.api import Changes, Selected
+from fe_twisted.storage.mailbox.folders import status_of
+from fe_twisted.storage.mailbox.rows import FolderRow, Outcome, entry_id, folder_of, runs, selectable, uid_of
+from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
+
+
+def select_folder(connection: apsw.Connection, name: str) -> Selected:
+    r"""The folder as it is now; ``\Recent`` is what nobody claimed yet.
+
+    :raises NoSuchFolder:
+    """
+    row = selectable(connection, name)
+    span = (entry_id(row.id, 1), entry_id(row.id, UID_MASK))
+    entries = connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", span)
+    uids = runs(uid_of(entry) for (entry,) in entries)
+    unseen = connection.execute("SELECT min(id) FROM entries WHERE flags & 1 = 0 AND id BETWEEN ? AND ?", span).get
+    return Selected(
+        folder_id=row.id,
+        name=row.name,
+        status=status_of(row),
+        uids=uids,
+        recent=_from(uids, row.first_recent),
+        first_unseen=uid_of(unseen) if unseen is not None else 0,
+    )
+
+
+def claim_recent(connection: apsw.Connection, folder_id: int, upto: int) -> Outcome[int]:
+    r"""Make all UIDs below ``upto`` no longer ``\Recent`` for others; the value is the first UID that is the caller's."""
+    first = connection.execute("SELECT first_recent FROM folders WHERE id = ?", (folder_id,)).get
+    if first is None:
+        return Outcome(upto)
+    if first < upto:
+        connection.execute("UPDATE folders SET first_recent = ? WHERE id = ?", (upto, folder_id))
+    return Outcome(int(first))
+
+
+def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidnext: int) -> Changes:
+    """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.changes`."""
+    row = folder_of(connection, folder_id)
+    if row is None:
+        return Changes(0, 0, (), (), (), (), exists=False)
+    changed: list[Any] = connection.execute(
+        f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id >> {FOLDER_SHIFT} = ? AND modseq > ? AND id < ? ORDER BY id",
+        (folder_id, since, entry_id(folder_id, uidnext)),
+    ).fetchall()
+    added: list[Any] = connection.execute(
+        f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",
+        (entry_id(folder_id, uidnext), entry_id(folder_id, UID_MASK)),
+    ).fetchall()
+    vanished = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? ORDER BY first", (folder_id, since))
+    return Changes(
+        modseq=row.modseq,
+        uidnext=row.uidnext,
+        added=added,
+        changed=changed,
+        vanished=_merge(vanished.fetchall()),
+        recent=_recent(row, [uid for uid, _, _ in added]),
+    )
+
+
+def _recent(row: FolderRow, added: list[int]) -> Ranges:
+    return runs(uid for uid in added if uid >= row.first_recent)
+
+
+def _from(uids: Ranges, first: int) -> Ranges:
+    return tuple((max(low, first), high) for low, high in uids if high >= first)
+
+
+def _merge(ranges: Sequence[Any]) -> Ranges:
+    """Ranges sorted by their first UID, joined where they touch or overlap."""
+    out: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(out[-1][1], last))
+        else:
+            out.append((first, last))
+    return tuple(out)
