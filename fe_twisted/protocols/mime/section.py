@@ -1,0 +1,88 @@
+"""The octets that a BODY[section] names (RFC 3501 section 6.4.5, RFC 9051 section 6.4.5.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from fe_twisted.protocols.imap.commands import Section
+from fe_twisted.protocols.mime import encoding
+from fe_twisted.protocols.mime.parts import Part
+
+
+def section(root: Part, section: Section, read: Callable[[int, int], bytes]) -> bytes | None:
+    """The octets, or None when the message has no such part.
+
+    :param read: gives ``message[start:end]``.
+    """
+    if not section.path and not section.text:
+        return read(0, root.end)
+    found = find(root, section.path)
+    if found is None:
+        return None
+    part, is_message = found
+    if section.text == "":
+        return read(part.body, part.end)
+    if section.text == "MIME":
+        return None if is_message else read(part.start, part.body)
+    if not is_message:
+        if not part.is_message:
+            return None
+        part = part.children[0]
+    if section.text == "TEXT":
+        return read(part.body, part.end)
+    head = read(part.start, part.body)
+    if section.text == "HEADER":
+        return head
+    return fields(head, section.fields, exclude=section.text == "HEADER.FIELDS.NOT")
+
+
+def find(root: Part, path: Iterable[int]) -> tuple[Part, bool] | None:
+    """The part that numbers lead to, and whether it is meant as a whole message (an empty path); None when there is none.
+
+    A message that is no multipart has one part, 1: its own body (RFC 9051 section 6.4.5.1).
+    """
+    part, is_message = root, True
+    for number in path:
+        if not is_message and part.is_message:
+            part, is_message = part.children[0], True
+        if part.is_multipart:
+            if not 1 <= number <= len(part.children):
+                return None
+            part = part.children[number - 1]
+        elif not is_message or number != 1:
+            return None
+        is_message = False
+    return part, is_message
+
+
+def fields(header: bytes, names: Iterable[str], exclude: bool = False) -> bytes:
+    """The fields with these names (or all others), byte for byte and in their order, and an empty line.
+
+    :param header: a header with or without its empty line.
+    """
+    if header.endswith((b"\n\r\n", b"\n\n")):
+        header = header[: -2 if header.endswith(b"\r\n") else -1]
+    elif header in (b"\r\n", b"\n", b""):
+        return b"\r\n"
+    elif not header.endswith(b"\n"):
+        header += b"\r\n"
+    wanted = _pattern(tuple(names))
+    lines = b"\n" + header  # so that the expression begins with an octet that can be searched for fast
+    if exclude:
+        return wanted.sub(b"", lines)[1:] + b"\r\n"
+    found = b"".join(wanted.findall(lines))
+    return found[1:] + b"\n\r\n" if found else b"\r\n"
+
+
+@lru_cache(maxsize=256)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """Matches each field with one of the names, from the line break before it to before its own."""
+    either = b"|".join([re.escape(name.encode("utf-8", "replace")) for name in names]) or b"(?!)"
+    return re.compile(rb"\n(?i:" + either + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+")
+
+
+def decode(part: Part, raw: bytes) -> bytes:
+    """A part's body with its transfer encoding undone (for BINARY, RFC 3516)."""
+    return encoding.decode(part.encoding, raw)
