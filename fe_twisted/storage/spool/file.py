@@ -1,0 +1,192 @@
+"""One temporary mailbox on disk: opening it whatever state a crash or a broken disk left it in, and taking it away.
+
+Everything here blocks and runs in a thread, for one mailbox by one caller at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from fe_twisted.base import errors, faults, log
+from fe_twisted.storage.sqlite.connect import Migration, connect, migrate, storage_errors, sync_directory
+
+#: ``refused`` is 1 for a row that the mailbox could not take: it stays and is not tried again until somebody says so.  The big column is
+#: the last, so that the others are read without it.
+MIGRATIONS: Sequence[Migration] = (
+    """
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        delivery_id BLOB NOT NULL UNIQUE CHECK (length(delivery_id) = 16),
+        refused INTEGER NOT NULL DEFAULT 0,
+        sealed BLOB NOT NULL
+    ) STRICT;
+    """,
+)
+
+#: KiB of page cache; messages pass through once.
+_CACHE = 512
+
+
+def open_file(path: Path, key: bytes, cipher: str) -> apsw.Connection:
+    """The temporary mailbox at ``path``, made if it is not there; a damaged one is first moved aside.
+
+    :raises fe_twisted.base.errors.MailError: the disk refused, or a newer version of the program wrote it.
+    """
+    if not path.exists():
+        _clear(path)
+    try:
+        return _open(path, key, cipher)
+    except errors.DamagedFile as error:
+        set_aside(path, error)
+    return _open(path, key, cipher)
+
+
+def _open(path: Path, key: bytes, cipher: str) -> apsw.Connection:
+    connection = connect(path, key=key, cipher=cipher, create=True, cache_kib=_CACHE, secure_delete="FAST")
+    try:
+        migrate(connection, MIGRATIONS)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def set_aside(path: Path, error: errors.MailError) -> Path:
+    """Rename a file that cannot be used, with its WAL, so that new mail can be stored and somebody can look at it.
+
+    :returns: its new name, ``<id>-tmp.damaged-<n>``.
+    """
+    with storage_errors():
+        aside = _free_name(path)
+        # The file before its WAL: a crash in between leaves a WAL without a file, which _clear moves aside too.
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(_with(path, suffix), _with(aside, suffix))
+        _with(path, "-shm").unlink(missing_ok=True)
+    sync_directory(str(path.parent))
+    log.failure("spool.damaged", error, file=path.name, moved_to=aside.name, reason=error.reason)
+    return aside
+
+
+def renew(path: Path, key: bytes, cipher: str, error: errors.MailError) -> int:
+    """Move a file aside that proved damaged in use, and copy every row that can still be read to a new one.
+
+    :returns: the number of rows saved.
+    """
+    aside = set_aside(path, error)
+    new = open_file(path, key, cipher)
+    saved = 0
+    try:
+        old = connect(aside, key=key, cipher=cipher, cache_kib=_CACHE)
+    except errors.MailError as problem:
+        log.failure("spool.unreadable", problem, file=aside.name, reason=problem.reason)
+        new.close()
+        return 0
+    try:
+        with storage_errors(new):
+            new.execute("BEGIN IMMEDIATE")
+            for row_id in _ids(old):
+                saved += _copy(old, new, row_id)
+            new.execute("COMMIT")
+    finally:
+        old.close()
+        new.close()
+    log.warning("spool.saved", file=aside.name, rows=saved)
+    return saved
+
+
+def _ids(connection: apsw.Connection) -> list[int]:
+    """The row ids that can still be found, by the table and by the index, each as far as it can be read."""
+    found: set[int] = set()
+    for sql in ("SELECT id FROM message NOT INDEXED", "SELECT id FROM message INDEXED BY sqlite_autoindex_message_1"):
+        with contextlib.suppress(apsw.Error):
+            for (row_id,) in connection.execute(sql):
+                found.add(row_id)
+    return sorted(found)
+
+
+def _copy(old: apsw.Connection, new: apsw.Connection, row_id: int) -> int:
+    """Copy a row if it can be read; 1 or 0."""
+    try:
+        rows = old.execute("SELECT delivery_id, refused, sealed FROM message WHERE id = ?", (row_id,)).fetchall()
+    except apsw.Error:
+        return 0
+    sql = "INSERT INTO message (delivery_id, refused, sealed) VALUES (?, ?, ?) ON CONFLICT (delivery_id) DO NOTHING"
+    new.executemany(sql, rows)
+    return len(rows)
+
+
+def is_empty(connection: apsw.Connection) -> bool:
+    """Whether it holds no row at all, refused ones included."""
+    return not connection.execute("SELECT 1 FROM message LIMIT 1").fetchall()
+
+
+def checkpoint(connection: apsw.Connection) -> None:
+    """Bring every committed change into the main file and empty the WAL.
+
+    :raises fe_twisted.base.errors.Busy: somebody else reads the file.
+    """
+    faults.reach("spool.before_checkpoint")
+    if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]:
+        raise errors.Busy(reason=f"{connection.filename} is being read by another connection")
+    faults.reach("spool.after_checkpoint")
+
+
+def unlink(path: Path) -> None:
+    """Take an empty, checkpointed and closed temporary mailbox away.
+
+    The WAL goes first, durably: a WAL that outlives its file would be applied to the next file of that name.
+
+    :raises fe_twisted.base.errors.MailError: the disk refused; what is left is empty and goes the next time.
+    """
+    with storage_errors():
+        wal = _with(path, "-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise errors.StorageFailed(reason=f"{wal.name} still holds something")
+        wal.unlink(missing_ok=True)
+        _with(path, "-shm").unlink(missing_ok=True)
+        sync_directory(str(path.parent))
+        faults.reach("spool.unlinked_wal")
+        path.unlink(missing_ok=True)
+        faults.reach("spool.unlinked_main")
+        sync_directory(str(path.parent))
+        faults.reach("spool.unlinked_all")
+
+
+def destroy(path: Path) -> None:
+    """Remove the temporary mailbox with all that is in it, because its mailbox is being removed."""
+    with storage_errors():
+        for suffix in ("", "-wal", "-shm"):
+            _with(path, suffix).unlink(missing_ok=True)
+    sync_directory(str(path.parent))
+
+
+def _clear(path: Path) -> None:
+    """Before a new file is made: nothing of an old one may lie beside it."""
+    wal = _with(path, "-wal")
+    with storage_errors():
+        orphan = wal.exists() and wal.stat().st_size > 0
+        if not orphan:
+            wal.unlink(missing_ok=True)
+        _with(path, "-shm").unlink(missing_ok=True)
+    if orphan:
+        set_aside(path, errors.DamagedFile(reason="a WAL without its file"))
+
+
+def _free_name(path: Path) -> Path:
+    """The first ``<id>-tmp.damaged-<n>`` that is not taken, neither by a file nor by a WAL."""
+    number = 1
+    while True:
+        aside = path.with_name(f"{path.stem}.damaged-{number}")
+        if not aside.exists() and not _with(aside, "-wal").exists():
+            return aside
+        number += 1
+
+
+def _with(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
