@@ -1,0 +1,337 @@
+"""Every command we know: its name, and the function that reads what follows the name.
+
+The table is the whole of the language: a command that is not in it is unknown, whatever any base class might have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Literal
+
+from fe_twisted.base.errors import Theirs
+from fe_twisted.protocols.imap import elements
+from fe_twisted.protocols.imap.commands import (
+    Append,
+    AppendMessage,
+    Authenticate,
+    Copy,
+    Create,
+    Enable,
+    Expunge,
+    Id,
+    List,
+    Login,
+    Mailbox,
+    Rename,
+    Select,
+    Status,
+    Store,
+)
+from fe_twisted.protocols.imap.fetch import fetch, uid_fetch
+from fe_twisted.protocols.imap.grammar import MAX_NUMBER64, Reader
+from fe_twisted.protocols.imap.searchkeys import search
+
+#: RFC 2971 section 3.3: at most 30 pairs, names of 30 octets, values of 1,024.
+_ID_PAIRS, _ID_NAME, _ID_VALUE = 30, 30, 1_024
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
+_STATUS_ITEMS = frozenset("MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID APPENDLIMIT".split())
+_SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"))
+_LIST_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"))
+_ACTIONS: dict[str, Literal["add", "remove", "replace"]] = {"+": "add", "-": "remove", "": "replace"}
+_STORE_ITEM = re.compile(rb"([+-]?)FLAGS(\.SILENT)?", re.IGNORECASE)
+_PARAMETER_TEXT = re.compile(rb'[^()"\\{}\x00-\x1f\x7f-\xff]++')
+#: How deep the value of a SELECT parameter may be nested; QRESYNC needs two (RFC 7162 section 3.2.5).
+_PARAMETER_DEPTH = 4
+
+
+class EmptyMessage(Theirs):
+    """APPEND of nothing: how a client of RFC 3502 gives up half way."""
+
+    default = "an empty message is not stored"
+
+
+# -- before and at login --------------------------------------------------------------------------
+
+
+def _login(reader: Reader) -> Login:
+    reader.space()
+    user = reader.astring("a user name")
+    reader.space()
+    return Login(user, reader.astring("a password"))
+
+
+def _authenticate(reader: Reader) -> Authenticate:
+    reader.space()
+    mechanism = reader.word("a mechanism")
+    # the response is only looked at for its alphabet here; protocols.sasl decodes it strictly
+    initial = reader.match(_BASE64, "an initial response")[0] if reader.take(b" ") else None
+    if initial == b"":
+        reader.fail("expected an initial response, '=' for an empty one")
+    return Authenticate(mechanism, initial)
+
+
+def _enable(reader: Reader) -> Enable:
+    names: list[str] = []
+    while not reader.ended():
+        reader.space()
+        names.append(reader.word("a capability"))
+    if not names:
+        reader.fail("expected a capability")
+    return Enable(tuple(names))
+
+
+def _id(reader: Reader) -> Id:
+    reader.space()
+    if not reader.sees(b"("):
+        if reader.nstring() is not None:
+            reader.fail("expected NIL or '('")
+        return Id(())
+    fields = reader.parenthesised(_id_pair, empty=True)
+    if len(fields) > _ID_PAIRS:
+        reader.fail(f"more than {_ID_PAIRS} fields")
+    return Id(fields)
+
+
+def _id_pair(reader: Reader) -> tuple[str, str | None]:
+    start = reader.at
+    name = reader.string()
+    reader.space()
+    value = reader.nstring()
+    if len(name) > _ID_NAME or len(value or b"") > _ID_VALUE:
+        reader.fail("field name or value too long", start)
+    return name.decode("utf-8", "replace"), None if value is None else value.decode("utf-8", "replace")
+
+
+# -- mailboxes ------------------------------------------------------------------------------------
+
+
+def _mailbox(reader: Reader) -> Mailbox:
+    reader.space()
+    return Mailbox(elements.mailbox(reader))
+
+
+def _select(reader: Reader) -> Select:
+    reader.space()
+    name = elements.mailbox(reader)
+    parameters = reader.parenthesised(_select_parameter) if reader.take(b" ") else ()
+    return Select(name, parameters)
+
+
+def _select_parameter(reader: Reader) -> str:
+    """``CONDSTORE``, or ``QRESYNC (7 8 1:9)`` as it stands, in upper case."""
+    name = reader.word("a parameter")
+    return f"{name} {_raw_parentheses(reader, 1)}" if reader.take(b" (") else name
+
+
+def _raw_parentheses(reader: Reader, depth: int) -> str:
+    """What follows a ``(`` up to its ``)``, both included."""
+    if depth > _PARAMETER_DEPTH:
+        reader.fail("parameter nested too deep")
+    made = ["("]
+    while not reader.take(b")"):
+        if reader.take(b"("):
+            made.append(_raw_parentheses(reader, depth + 1))
+        else:
+            made.append(reader.match(_PARAMETER_TEXT, "the value of a parameter")[0].decode("ascii").upper())
+    return "".join(made) + ")"
+
+
+def _create(reader: Reader) -> Create:
+    reader.space()
+    name = elements.mailbox(reader)
+    if not reader.take(b" "):
+        return Create(name)
+    reader.expect(b"(")
+    if reader.word("USE") != "USE":
+        reader.fail("expected USE")
+    reader.space()
+    uses = reader.parenthesised(_special_use, empty=True)
+    reader.expect(b")")
+    return Create(name, uses)
+
+
+def _special_use(reader: Reader) -> str:
+    r"""``\Sent`` in its canonical spelling; which uses there are is the server's business (RFC 6154 section 3)."""
+    reader.expect(b"\\")
+    return "\\" + reader.atom("a special use").capitalize()
+
+
+def _rename(reader: Reader) -> Rename:
+    reader.space()
+    old = elements.mailbox(reader)
+    reader.space()
+    return Rename(old, elements.mailbox(reader))
+
+
+def _list(reader: Reader) -> List:
+    """LIST, with what RFC 5258, RFC 5819 and RFC 6154 added."""
+    reader.space()
+    selection: tuple[str, ...] = ()
+    if reader.sees(b"("):
+        start = reader.at
+        selection = reader.parenthesised(_selection_option, empty=True)
+        if "RECURSIVEMATCH" in selection and "SUBSCRIBED" not in selection:
+            reader.fail("RECURSIVEMATCH needs SUBSCRIBED", start)  # RFC 5258 section 3
+        reader.space()
+    reference = elements.mailbox(reader)
+    reader.space()
+    patterns = reader.parenthesised(_pattern) if reader.sees(b"(") else (_pattern(reader),)
+    if not reader.take(b" "):
+        return List(reference, patterns, selection)
+    if reader.word("RETURN") != "RETURN":
+        reader.fail("expected RETURN")
+    reader.space()
+    options = reader.parenthesised(_list_return, empty=True)
+    names = tuple(dict.fromkeys(name for name, _ in options))
+    status = tuple(dict.fromkeys(item for _, items in options for item in items))
+    return List(reference, patterns, selection, names, status)
+
+
+def _lsub(reader: Reader) -> List:
+    reader.space()
+    reference = elements.mailbox(reader)
+    reader.space()
+    return List(reference, (_pattern(reader),))
+
+
+def _pattern(reader: Reader) -> str:
+    start = reader.at
+    return elements.mailbox_text(reader, reader.list_pattern(), start)
+
+
+def _selection_option(reader: Reader) -> str:
+    start = reader.at
+    option = reader.word("a selection option")
+    if option not in _SELECTION:
+        reader.fail("unknown selection option", start)
+    return option
+
+
+def _list_return(reader: Reader) -> tuple[str, tuple[str, ...]]:
+    start = reader.at
+    option = reader.word("a return option")
+    if option not in _LIST_RETURNS:
+        reader.fail("unknown return option", start)
+    if option != "STATUS":
+        return option, ()
+    reader.space()
+    return option, reader.parenthesised(_status_item)
+
+
+def _status(reader: Reader) -> Status:
+    reader.space()
+    name = elements.mailbox(reader)
+    reader.space()
+    return Status(name, tuple(dict.fromkeys(reader.parenthesised(_status_item))))
+
+
+def _status_item(reader: Reader) -> str:
+    start = reader.at
+    item = reader.word("a status item")
+    if item not in _STATUS_ITEMS:
+        reader.fail(f"unknown status item {item[:32]}", start)
+    return item
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def _append(reader: Reader) -> Append:
+    reader.space()
+    name = elements.mailbox(reader)
+    messages: list[AppendMessage] = []
+    while not messages or not reader.ended():
+        reader.space()
+        messages.append(_append_message(reader))
+    return Append(name, tuple(messages))
+
+
+def _append_message(reader: Reader) -> AppendMessage:
+    flags: frozenset[str] = frozenset()
+    moment = None
+    if reader.sees(b"("):
+        flags = elements.flag_list(reader)
+        reader.space()
+    if reader.sees(b'"'):
+        moment = elements.date_time(reader)
+        reader.space()
+    if reader.text[reader.at : reader.at + 6].upper() == b"UTF8 (":  # RFC 6855 section 4
+        reader.at += 6
+        content = reader.literal(binary=True)
+        reader.expect(b")")
+    else:
+        content = reader.literal(binary=True)
+    if not content:
+        raise EmptyMessage
+    return AppendMessage(content, flags, moment)
+
+
+def _store(reader: Reader) -> Store:
+    reader.space()
+    messages = elements.sequence_set(reader)
+    reader.space()
+    unchanged_since = None
+    if reader.take(b"("):
+        if reader.word("UNCHANGEDSINCE") != "UNCHANGEDSINCE":
+            reader.fail("expected UNCHANGEDSINCE")
+        reader.space()
+        unchanged_since = reader.number(MAX_NUMBER64)
+        reader.expect(b")")
+        reader.space()
+    found = reader.match(_STORE_ITEM, "FLAGS, +FLAGS or -FLAGS, each also with .SILENT")
+    reader.space()
+    if reader.sees(b"("):
+        flags = elements.flag_list(reader)
+    else:
+        bare = [elements.flag(reader)]
+        while reader.take(b" "):
+            bare.append(elements.flag(reader))
+        flags = frozenset(bare)
+    return Store(messages, _ACTIONS[found[1].decode("ascii")], flags, bool(found[2]), unchanged_since)
+
+
+def _copy(reader: Reader) -> Copy:
+    reader.space()
+    messages = elements.sequence_set(reader)
+    reader.space()
+    return Copy(messages, elements.mailbox(reader))
+
+
+def _uid_expunge(reader: Reader) -> Expunge:
+    reader.space()
+    return Expunge(elements.sequence_set(reader))
+
+
+ReadArguments = Callable[[Reader], object]
+
+#: Commands, and how to read their arguments; None for a command that takes none.
+COMMANDS: dict[str, ReadArguments | None] = {
+    **dict.fromkeys("CAPABILITY NOOP LOGOUT STARTTLS CHECK CLOSE UNSELECT EXPUNGE IDLE NAMESPACE".split()),
+    **dict.fromkeys(("SELECT", "EXAMINE"), _select),
+    **dict.fromkeys(("DELETE", "SUBSCRIBE", "UNSUBSCRIBE"), _mailbox),
+    **dict.fromkeys(("COPY", "MOVE"), _copy),
+    "LOGIN": _login,
+    "AUTHENTICATE": _authenticate,
+    "ENABLE": _enable,
+    "ID": _id,
+    "CREATE": _create,
+    "RENAME": _rename,
+    "LIST": _list,
+    "LSUB": _lsub,
+    "STATUS": _status,
+    "APPEND": _append,
+    "FETCH": fetch,
+    "STORE": _store,
+    "SEARCH": search,
+}
+
+#: The same for commands prefixed with UID.
+UID_COMMANDS: dict[str, ReadArguments | None] = {
+    "FETCH": uid_fetch,
+    "STORE": _store,
+    "SEARCH": search,
+    "COPY": _copy,
+    "MOVE": _copy,
+    "EXPUNGE": _uid_expunge,
+}

@@ -1,0 +1,222 @@
+"""The arguments of SEARCH (RFC 3501 section 6.4.4, RFC 4731, RFC 5032, RFC 5182, RFC 7162 section 3.1.5, RFC 8514)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fe_twisted.protocols.imap import charsets, elements
+from fe_twisted.protocols.imap.commands import SAVED, Search
+from fe_twisted.protocols.imap.grammar import MAX_NUMBER, MAX_NUMBER64, Reader
+from fe_twisted.protocols.imap.search import (
+    All,
+    And,
+    Body,
+    Compare,
+    Date,
+    DateOf,
+    Flag,
+    Header,
+    Key,
+    Modseq,
+    Not,
+    Or,
+    Recent,
+    Saved,
+    Sequence,
+    Size,
+    Text,
+    UidSequence,
+    Within,
+)
+
+#: How deep NOT, OR and parentheses may be nested; deeper programs are no one's honest question.
+MAX_DEPTH = 100
+#: Most keys in one program.
+MAX_KEYS = 5_000
+
+#: How a sequence set begins, which no name of a key does.
+_SET_STARTS = frozenset(b"%c" % octet for octet in b"0123456789*$")
+_RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
+
+
+def search(reader: Reader) -> Search:
+    """SEARCH and UID SEARCH after the name.
+
+    :raises BadSyntax: the program is not well-formed, or a text is not valid in its charset.
+    :raises UnknownCharset: to be answered ``NO [BADCHARSET (…)]``.
+    """
+    reader.space()
+    returns = _returns(reader)
+    charset = "US-ASCII"
+    if reader.text[reader.at : reader.at + 8].upper() == b"CHARSET ":
+        reader.at += 8
+        charset = reader.astring("a charset").decode("ascii", "replace").upper()
+        reader.space()
+    program = _Program(reader, charsets.codec(charset))
+    keys = program.keys(0)
+    return Search(keys[0] if len(keys) == 1 else And(keys), charset, returns)
+
+
+def _returns(reader: Reader) -> tuple[str, ...] | None:
+    if reader.text[reader.at : reader.at + 7].upper() != b"RETURN ":
+        return None
+    reader.at += 7
+    options = reader.parenthesised(_return_option, empty=True)
+    reader.space()
+    return tuple(dict.fromkeys(options)) or ("ALL",)  # RFC 4731 section 3.1: () is (ALL)
+
+
+def _return_option(reader: Reader) -> str:
+    start = reader.at
+    option = reader.word("a RETURN option")
+    if option not in _RETURNS:
+        reader.fail("expected the RETURN options MIN, MAX, ALL, COUNT, SAVE", start)
+    return option
+
+
+class _Program:
+    """Reads the keys of one SEARCH."""
+
+    def __init__(self, reader: Reader, codec: str) -> None:
+        self.reader = reader
+        self.codec = codec
+        self.read = 0
+
+    def keys(self, depth: int) -> tuple[Key, ...]:
+        """One or more keys, all of which must match."""
+        made = [self.key(depth)]
+        while self.reader.take(b" "):
+            made.append(self.key(depth))
+        return tuple(made)
+
+    def key(self, depth: int) -> Key:
+        """One key, however complicated."""
+        reader = self.reader
+        self.read += 1
+        if depth > MAX_DEPTH:
+            reader.fail(f"search keys nested deeper than {MAX_DEPTH}")
+        if self.read > MAX_KEYS:
+            reader.fail(f"more than {MAX_KEYS} search keys")
+        if reader.take(b"("):
+            keys = self.keys(depth + 1)
+            reader.expect(b")")
+            return keys[0] if len(keys) == 1 else And(keys)
+        if reader.text[reader.at : reader.at + 1] in _SET_STARTS:
+            items = elements.sequence_set(reader)
+            return Saved() if items is SAVED else Sequence(items)
+        start = reader.at
+        name = reader.word("a search key")
+        if name == "NOT":
+            reader.space()
+            return Not(self.key(depth + 1))
+        if name == "OR":
+            reader.space()
+            left = self.key(depth + 1)
+            reader.space()
+            return Or(left, self.key(depth + 1))
+        if name in _CONSTANT:
+            return _CONSTANT[name]
+        if name in _ARGUMENT:
+            reader.space()
+            return _ARGUMENT[name](self)
+        reader.fail(f"unknown search key {name[:32]}", start)
+
+    def text(self) -> str:
+        """A string to look for, decoded from the charset."""
+        start = self.reader.at
+        octets = self.reader.astring("a string to look for")
+        try:
+            return octets.decode(self.codec)
+        except (ValueError, UnicodeError):
+            self.reader.fail("the string is not valid in its charset", start)
+
+
+# -- keys that stand alone ------------------------------------------------------------------------
+
+
+_CONSTANT: dict[str, Key] = {
+    "ALL": All(),
+    "ANSWERED": Flag("\\Answered"),
+    "DELETED": Flag("\\Deleted"),
+    "DRAFT": Flag("\\Draft"),
+    "FLAGGED": Flag("\\Flagged"),
+    "SEEN": Flag("\\Seen"),
+    "UNANSWERED": Not(Flag("\\Answered")),
+    "UNDELETED": Not(Flag("\\Deleted")),
+    "UNDRAFT": Not(Flag("\\Draft")),
+    "UNFLAGGED": Not(Flag("\\Flagged")),
+    "UNSEEN": Not(Flag("\\Seen")),
+    "RECENT": Recent(),
+    "NEW": And((Recent(), Not(Flag("\\Seen")))),
+    "OLD": Not(Recent()),
+    "SAVEDATESUPPORTED": All(),
+}
+
+
+# -- keys with arguments --------------------------------------------------------------------------
+
+
+def _keyword(program: _Program) -> Key:
+    return Flag(program.reader.atom("a keyword"))
+
+
+def _header(program: _Program) -> Key:
+    start = program.reader.at
+    octets = program.reader.astring("a header field name")
+    if not octets or any(not 33 <= octet <= 126 or octet == 58 for octet in octets):
+        program.reader.fail("not a header field name", start)
+    program.reader.space()
+    return Header(octets.decode("ascii").lower(), program.text())
+
+
+def _uid(program: _Program) -> Key:
+    items = elements.sequence_set(program.reader)
+    return Saved() if items is SAVED else UidSequence(items)
+
+
+def _modseq(program: _Program) -> Key:
+    reader = program.reader
+    if reader.sees(b'"'):  # RFC 7162 section 3.1.5: the entry may be ignored where all flags share one mod-sequence, as here
+        reader.quoted()
+        reader.space()
+        if reader.word("priv, shared or all") not in ("PRIV", "SHARED", "ALL"):
+            reader.fail("expected priv, shared or all")
+        reader.space()
+    return Modseq(reader.number(MAX_NUMBER64))
+
+
+def _size(compare: Compare) -> Callable[[_Program], Key]:
+    return lambda program: Size(compare, program.reader.number(MAX_NUMBER64))
+
+
+def _field(name: str) -> Callable[[_Program], Key]:
+    return lambda program: Header(name, program.text())
+
+
+def _date(of: DateOf, compare: Compare) -> Callable[[_Program], Key]:
+    return lambda program: Date(of, compare, elements.date(program.reader))
+
+
+def _within(younger: bool) -> Callable[[_Program], Key]:
+    return lambda program: Within(younger, program.reader.number(MAX_NUMBER, 1))
+
+
+_ARGUMENT: dict[str, Callable[[_Program], Key]] = {
+    "KEYWORD": _keyword,
+    "UNKEYWORD": lambda program: Not(_keyword(program)),
+    "BODY": lambda program: Body(program.text()),
+    "TEXT": lambda program: Text(program.text()),
+    "HEADER": _header,
+    "UID": _uid,
+    "MODSEQ": _modseq,
+    "LARGER": _size(Compare.LARGER),
+    "SMALLER": _size(Compare.BEFORE),
+    "YOUNGER": _within(True),
+    "OLDER": _within(False),
+    **{name.upper(): _field(name) for name in ("from", "to", "cc", "bcc", "subject")},
+    **{
+        prefix + word: _date(of, compare)
+        for prefix, of in (("", DateOf.INTERNAL), ("SENT", DateOf.SENT), ("SAVED", DateOf.SAVED))
+        for word, compare in (("BEFORE", Compare.BEFORE), ("ON", Compare.ON), ("SINCE", Compare.SINCE))
+    },
+}
