@@ -1,0 +1,167 @@
+"""What one client has become: its state, its mailbox, the folder it looks at (RFC 3501 section 3)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol, TypeVar
+
+from fe_twisted.base import log
+from fe_twisted.base.clock import Clock
+from fe_twisted.base.errors import MailError, Ours
+from fe_twisted.protocols.imap.commands import Command
+from fe_twisted.servers.imap.door import Door
+from fe_twisted.servers.imap.limits import ImapLimits
+from fe_twisted.servers.imap.view import View
+from fe_twisted.storage.mailbox.api import Mailbox
+
+Arguments = TypeVar("Arguments")
+
+
+class State(enum.Flag):
+    """RFC 3501 section 3."""
+
+    GREETED = enum.auto()
+    AUTHENTICATED = enum.auto()
+    SELECTED = enum.auto()
+    ENDED = enum.auto()
+
+
+class Wire(Protocol):
+    """The connection, as far as commands may use it."""
+
+    #: In every log line and in replies about trouble.
+    id: str
+    #: The client's address.
+    peer: str
+    #: TLS is on.
+    secure: bool
+
+    def write(self, data: bytes) -> None:
+        """Queue output; nothing is lost and nothing overtakes."""
+
+    def flush(self) -> None:
+        """Hand queued output to the transport now."""
+
+    async def drained(self) -> None:
+        """Wait until the client has taken enough of what was written.
+
+        :raises Disconnected:
+        """
+
+    async def line(self, prompt: bytes) -> bytes:
+        """Send ``+ prompt`` and wait for one line, without its CR LF.
+
+        :raises Disconnected:
+        """
+
+    def bye(self, text: str) -> None:
+        """Say BYE and close, as soon as no answer is cut in two by it."""
+
+    def close(self) -> None:
+        """Close when everything is written."""
+
+    def start_tls(self) -> None:
+        """Begin the handshake; everything that was received before it is thrown away."""
+
+    def logged_in(self) -> None:
+        """Longer timeouts, larger literals."""
+
+    def wait_for_client(self, waiting: bool) -> None:
+        """Whether the client may be silent for any length of time (IDLE)."""
+
+
+class Session:
+    """One client's session.
+
+    :param tls: STARTTLS can be offered.
+    :param plaintext: a password may come without TLS, because the client is on this machine and the settings say so.
+    """
+
+    __slots__ = (
+        "_mailbox",
+        "alias",
+        "clock",
+        "door",
+        "failures",
+        "limits",
+        "plaintext",
+        "state",
+        "tls",
+        "utf8",
+        "view",
+        "wire",
+    )
+
+    def __init__(self, wire: Wire, door: Door, limits: ImapLimits, clock: Clock, *, tls: bool, plaintext: bool) -> None:
+        self.wire = wire
+        self.door = door
+        self.limits = limits
+        self.clock = clock
+        self.tls = tls
+        self.plaintext = plaintext
+        self.state = State.GREETED
+        self.alias = ""
+        self.failures = 0
+        self.utf8 = False
+        #: The selected folder, or None.
+        self.view: View | None = None
+        self._mailbox: Mailbox | None = None
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The open mailbox; only after login."""
+        if self._mailbox is None:
+            raise Ours(reason="a command that needs a mailbox ran before login")
+        return self._mailbox
+
+    @property
+    def selected(self) -> View:
+        """The selected folder; only in the selected state."""
+        if self.view is None:
+            raise Ours(reason="a command that needs a selected folder ran without one")
+        return self.view
+
+    @property
+    def mailbox_id(self) -> str:
+        """The name of the mailbox, or an empty string before login."""
+        return self._mailbox.id if self._mailbox is not None else ""
+
+    def enter(self, alias: str, mailbox: Mailbox) -> None:
+        """The password was right."""
+        self.alias = alias
+        self._mailbox = mailbox
+        self.state = State.AUTHENTICATED
+        self.wire.logged_in()
+
+    def select(self, view: View) -> None:
+        """Look at a folder."""
+        self.view = view
+        self.state = State.SELECTED
+
+    def deselect(self) -> None:
+        """Look at no folder."""
+        self.view = None
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    def end(self) -> None:
+        """Give the mailbox back; may be called more than once, never while a command runs."""
+        self.view = None
+        self.state = State.ENDED
+        if self._mailbox is not None:
+            mailbox, self._mailbox = self._mailbox, None
+            self.door.leave(mailbox)
+
+    async def poll(self) -> None:
+        """Move waiting mail in.  Trouble with it is logged: it must not keep anybody from the mail that is there."""
+        try:
+            await self.mailbox.poll()
+        except MailError as error:
+            log.failure("imap.poll_failed", error, conn=self.wire.id, reason=error.reason)
+
+
+def arguments(command: Command, kind: type[Arguments]) -> Arguments:
+    """The command's arguments, of the class that its name promises."""
+    if not isinstance(command.arguments, kind):
+        raise Ours(reason=f"{command.name} came with {type(command.arguments).__name__}, not {kind.__name__}")
+    return command.arguments

@@ -1,0 +1,103 @@
+"""Which command is allowed in which state, who carries it out, and what its errors look like."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from fe_twisted.base import log
+from fe_twisted.base.errors import MailError, Ours
+from fe_twisted.protocols.imap.commands import Command
+from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, search, select, status, store
+from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad, for_error, no
+from fe_twisted.servers.imap.session import Session, State
+from fe_twisted.servers.imap.update import synchronise
+
+
+class Entry(NamedTuple):
+    """One command.
+
+    :param expunges: EXPUNGE may be sent in its answer; with UID in front it always may (RFC 3501 section 7.4.1).
+    """
+
+    states: State
+    run: Callable[[Session, Command], Awaitable[Reply]]
+    expunges: bool = True
+
+
+ANY = State.GREETED | State.AUTHENTICATED | State.SELECTED
+INSIDE = State.AUTHENTICATED | State.SELECTED
+
+TABLE: dict[str, Entry] = {
+    "CAPABILITY": Entry(ANY, general.capability),
+    "NOOP": Entry(ANY, general.noop),
+    "LOGOUT": Entry(ANY, general.logout),
+    "ID": Entry(ANY, general.identify),
+    "STARTTLS": Entry(State.GREETED, login.starttls),
+    "LOGIN": Entry(State.GREETED, login.login),
+    "AUTHENTICATE": Entry(State.GREETED, login.authenticate),
+    "ENABLE": Entry(INSIDE, general.enable),
+    "NAMESPACE": Entry(INSIDE, folders.namespace),
+    "SELECT": Entry(INSIDE, select.select),
+    "EXAMINE": Entry(INSIDE, select.select),
+    "CREATE": Entry(INSIDE, folders.create),
+    "DELETE": Entry(INSIDE, folders.delete),
+    "RENAME": Entry(INSIDE, folders.rename),
+    "SUBSCRIBE": Entry(INSIDE, folders.subscribe),
+    "UNSUBSCRIBE": Entry(INSIDE, folders.subscribe),
+    "LIST": Entry(INSIDE, list.list_folders),
+    "LSUB": Entry(INSIDE, list.list_subscribed),
+    "STATUS": Entry(INSIDE, status.status),
+    "APPEND": Entry(INSIDE, append.append),
+    "IDLE": Entry(INSIDE, idle.idle),
+    "CHECK": Entry(State.SELECTED, general.noop),
+    "CLOSE": Entry(State.SELECTED, select.close),
+    "UNSELECT": Entry(State.SELECTED, select.close),
+    "EXPUNGE": Entry(State.SELECTED, expunge.expunge),
+    "SEARCH": Entry(State.SELECTED, search.search, expunges=False),
+    "FETCH": Entry(State.SELECTED, fetch.fetch, expunges=False),
+    "STORE": Entry(State.SELECTED, store.store, expunges=False),
+    "COPY": Entry(State.SELECTED, copy.copy),
+    "MOVE": Entry(State.SELECTED, copy.move),
+}
+
+
+async def execute(session: Session, command: Command) -> Reply:
+    """Carry out one command, and tell the client what others did meanwhile.
+
+    :raises Disconnected, Ended: and nothing else.
+    """
+    entry = TABLE.get(command.name)
+    if entry is None:
+        return bad("unknown command")
+    if not session.state & entry.states:
+        return bad(_not_now(session, entry))
+    # Sequence numbers in the command are those that the client knew when it wrote them, so nothing may be renumbered yet.
+    await _attempt(session, command, synchronise(session, expunges=command.uid, uid=command.uid))
+    reply = await _attempt(session, command, entry.run(session, command))
+    after = await _attempt(session, command, synchronise(session, expunges=entry.expunges or command.uid, uid=command.uid))
+    return reply or after or no("nothing was done")
+
+
+async def _attempt(session: Session, command: Command, work: Awaitable[Reply | None]) -> Reply | None:
+    """The outcome of the work; every error becomes an answer, and errors of ours go to the log once."""
+    connection = session.wire.id
+    try:
+        return await work
+    except (Disconnected, Ended):
+        raise
+    except MailError as error:
+        if isinstance(error, Ours):
+            log.failure("imap.failed", error, conn=connection, command=command.name, reason=error.reason)
+        return for_error(error, connection)
+    except Exception as error:  # a bug must cost its own command only, not the session
+        log.failure("imap.failed", error, conn=connection, command=command.name)
+        return no(f"internal error [conn {connection}]", "SERVERBUG")
+
+
+def _not_now(session: Session, entry: Entry) -> str:
+    if session.state is State.GREETED:
+        return "log in first"
+    if entry.states is State.GREETED:
+        return "already logged in"
+    return "select a mailbox first"

@@ -1,0 +1,126 @@
+r"""What one session has been told of its selected folder: the only place where message sequence numbers and ``\Recent`` exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fe_twisted.base.errors import BadSyntax
+from fe_twisted.protocols.imap.commands import SequenceSet
+from fe_twisted.protocols.imap.ranges import UidList, contains, intersect, resolve, subtract, union
+from fe_twisted.protocols.imap.render import flag_list
+from fe_twisted.protocols.imap.search import Ranges
+from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, SYSTEM_FLAGS, Changes, Mailbox, Selected
+
+#: Rendered flag masks that are remembered; a folder uses few.
+_MOST_RENDERED = 256
+
+
+class View:
+    r"""A selected folder as the client knows it.
+
+    It lags behind the folder: messages that others expunged keep their numbers until the client may be told (:attr:`gone`).
+
+    :ivar modseq: what the client has been told is the folder's state at this modseq.
+    :ivar gone: UIDs that are expunged and still have a number here.
+    :ivar recent: UIDs that are ``\Recent`` in this session.
+    :ivar keywords: how many keywords of the mailbox the client has seen in a FLAGS response.
+    :ivar own: modseqs of flag changes that this session made itself and need not be told of, by UID.
+    """
+
+    __slots__ = (
+        "_mailbox",
+        "_rendered",
+        "folder_id",
+        "gone",
+        "keywords",
+        "modseq",
+        "name",
+        "own",
+        "read_only",
+        "recent",
+        "uidnext",
+        "uids",
+    )
+
+    def __init__(self, mailbox: Mailbox, selected: Selected, *, read_only: bool) -> None:
+        self._mailbox = mailbox
+        self._rendered: dict[int, bytes] = {}
+        self.folder_id = selected.folder_id
+        self.name = selected.name
+        self.read_only = read_only
+        self.uids = UidList(selected.uids)
+        self.uidnext = selected.status.uidnext
+        self.modseq = selected.status.highestmodseq
+        self.recent: Ranges = selected.recent
+        self.gone: Ranges = ()
+        self.keywords = 0
+        self.own: dict[int, int] = {}
+
+    def addressed(self, messages: SequenceSet, *, uid: bool) -> Ranges:
+        """The UIDs that a command names.
+
+        UIDs that are not there are passed over (RFC 3501 section 6.4.8).  Of sequence numbers at least one must exist; a range that only
+        ends too high is cut off, and ``*`` in an empty folder means nothing, because clients ask like that.
+
+        :raises BadSyntax: no such message number.
+        """
+        if uid:
+            return intersect(resolve(messages, self.uids.last), self.uids.ranges)
+        numbers = resolve(messages, len(self.uids), clamp=True)
+        if not numbers and any(first is not None and second is not None for first, second in messages):
+            raise BadSyntax("no message has such a number")
+        return self.uids.uids(numbers)
+
+    def absent(self, uids: Ranges) -> Ranges:
+        """Those of the UIDs that are expunged already."""
+        return intersect(uids, self.gone)
+
+    def flags(self, mask: int, uid: int) -> bytes:
+        r"""``(\Seen $Forwarded \Recent)`` for the wire."""
+        rendered = self._rendered.get(mask)
+        if rendered is None:
+            if len(self._rendered) >= _MOST_RENDERED:
+                self._rendered.clear()
+            rendered = self._rendered[mask] = flag_list(self.names(mask))
+        if not self.recent or not contains(self.recent, uid):
+            return rendered
+        return rendered[:-1] + (b" \\Recent)" if len(rendered) > 2 else b"\\Recent)")
+
+    def names(self, mask: int) -> list[str]:
+        """The flags of a mask by name."""
+        system = [name for name, bit in SYSTEM_FLAGS.items() if mask & bit]
+        keywords = mask >> FIRST_KEYWORD_BIT
+        if not keywords:
+            return system
+        return system + [name for number, name in enumerate(self._mailbox.keywords()) if keywords >> number & 1]
+
+    def recent_count(self) -> int:
+        r"""How many messages are ``\Recent`` here."""
+        return sum(high - low + 1 for low, high in self.recent)
+
+    def learn(self, changes: Changes) -> list[tuple[int, int]]:
+        """Take in what happened, except that messages which are gone keep their numbers until :meth:`forget`.
+
+        :returns: ``(uid, mask)`` of the messages whose flags the client has to be told.
+        """
+        self.gone = union(self.gone, intersect(changes.vanished, self.uids.ranges))
+        news = [(uid, mask) for uid, mask, modseq in changes.changed if self.own.get(uid) != modseq and uid in self.uids]
+        self.uids.append(uid for uid, _, _ in changes.added if uid > self.uids.last)
+        self.recent = union(self.recent, intersect(changes.recent, self.uids.ranges))
+        self.uidnext = max(self.uidnext, changes.uidnext)
+        self.modseq = changes.modseq
+        self.own.clear()
+        return news
+
+    def forget(self) -> list[int]:
+        """Let go of the messages that are gone; returns the numbers for EXPUNGE responses, in order."""
+        if not self.gone:
+            return []
+        numbers = self.uids.remove(self.gone)
+        self.recent = subtract(self.recent, self.gone)
+        self.gone = ()
+        return numbers
+
+    def remember_own(self, changed: Iterable[tuple[int, int, int]]) -> None:
+        """Flag changes of this session, ``(uid, mask, modseq)``, need not be told again."""
+        self.own.update({uid: modseq for uid, _, modseq in changed})
