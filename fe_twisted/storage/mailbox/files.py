@@ -161,9 +161,8 @@ def _beside(output: Path) -> Iterator[Path]:
 
 
 def _rekey(copy: Path, key: bytes, cipher: str, password: str) -> None:
-    connection = connect(copy, key=key, cipher=cipher)
+    connection = _unlocked(copy, cipher, "raw:" + key.hex(), apsw.SQLITE_OPEN_READWRITE)
     with contextlib.closing(connection), storage_errors(connection):
-        connection.pragma("journal_mode", "delete")
         connection.pragma("rekey", password)
     descriptor = os.open(copy, os.O_RDONLY)
     try:
@@ -175,9 +174,18 @@ def _rekey(copy: Path, key: bytes, cipher: str, password: str) -> None:
 def _prove(copy: Path, password: str, cipher: str) -> None:
     if header(str(copy)).startswith(PLAIN_HEADER):
         raise StorageFailed(reason="the exported copy is not encrypted")
-    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = _unlocked(copy, cipher, password, apsw.SQLITE_OPEN_READONLY)
     with contextlib.closing(connection), storage_errors(connection):
-        connection.pragma("cipher", cipher)
-        connection.pragma("key", password)
         if connection.pragma("quick_check") != "ok":
             raise StorageFailed(reason="the exported copy fails its check")
+
+
+def _unlocked(copy: Path, cipher: str, key: str, flags: int) -> apsw.Connection:
+    """A connection to a copy that is not in WAL mode, which the copies that VACUUM makes are not.
+
+    :param key: a passphrase, or ``raw:`` and 64 hex digits.
+    """
+    connection = apsw.Connection(str(copy), flags=flags)
+    connection.pragma("cipher", cipher)
+    connection.pragma("key", key)
+    return connection

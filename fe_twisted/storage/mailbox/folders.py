@@ -101,22 +101,24 @@ def create_folder(connection: apsw.Connection, name: str, special_use: str = "")
         raise AlreadyExists("mailbox already exists")
     if special_use and connection.execute("SELECT 1 FROM folders WHERE special_use = ?", (special_use,)).get:
         raise Refused(f"another mailbox is {special_use} already")
-    for parent in _parents(name):
-        if folder_named(connection, parent) is None:
-            _insert(connection, parent, "")
-    return Outcome(_insert(connection, name, special_use))
+    made = _make_parents(connection, name)
+    made.append(_insert(connection, name, special_use))
+    return Outcome(made[-1].object_id, {row.id: row.modseq for row in made})
 
 
-def _insert(connection: apsw.Connection, name: str, special_use: str) -> str:
+def _make_parents(connection: apsw.Connection, name: str) -> list[FolderRow]:
+    return [_insert(connection, parent, "") for parent in _parents(name) if folder_named(connection, parent) is None]
+
+
+def _insert(connection: apsw.Connection, name: str, special_use: str) -> FolderRow:
     if int(connection.execute("SELECT count(*) FROM folders").get) >= MAX_FOLDERS:
         raise LimitReached(f"too many mailboxes, there is room for {MAX_FOLDERS}")
-    new_id = object_id()
     connection.execute("DELETE FROM folders WHERE name = ? AND NOT selectable", (name,))
     connection.execute(
         "INSERT INTO folders(name, object_id, selectable, special_use, uidvalidity) VALUES(?, ?, 1, ?, ?)",
-        (name, new_id, special_use, _next_uidvalidity(connection)),
+        (name, object_id(), special_use, _next_uidvalidity(connection)),
     )
-    return new_id
+    return selectable(connection, name)
 
 
 def _next_uidvalidity(connection: apsw.Connection) -> int:
@@ -178,20 +180,18 @@ def rename_folder(connection: apsw.Connection, old: str, new: str) -> Outcome[No
         raise Refused("a mailbox cannot be moved below itself")
     for child in _children(connection, row.name):
         _check_name(new + child.name[len(row.name) :])
-    for parent in _parents(new):
-        if folder_named(connection, parent) is None:
-            _insert(connection, parent, "")
+    made = _make_parents(connection, new)
     for child in (row, *_children(connection, row.name)):
         connection.execute("UPDATE folders SET name = ? WHERE id = ?", (new + child.name[len(row.name) :], child.id))
     _prune(connection, row.name)
-    return Outcome(None)
+    return Outcome(None, {parent.id: parent.modseq for parent in made})
 
 
 def _rename_inbox(connection: apsw.Connection, inbox: FolderRow, new: str) -> Outcome[None]:
     """RFC 3501 section 6.3.5: the messages move to a new folder, INBOX stays, empty, and so do its children."""
-    create_folder(connection, new)
-    target = selectable(connection, new)
-    return Outcome(None, move_entries(connection, inbox, ALL_UIDS, target).modseqs)
+    made = create_folder(connection, new)
+    moved = move_entries(connection, inbox, ALL_UIDS, selectable(connection, new))
+    return Outcome(None, made.modseqs | moved.modseqs)
 
 
 def set_subscribed(connection: apsw.Connection, name: str, subscribed: bool) -> Outcome[None]:

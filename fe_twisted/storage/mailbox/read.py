@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
 
@@ -74,7 +75,7 @@ def _batch(
     cursor = connection.cursor()
     try:
         if not heavy:
-            rows = cursor.execute(sql + f" LIMIT {BATCH_ROWS}", parameters).fetchall()
+            rows: list[Any] = cursor.execute(sql + f" LIMIT {BATCH_ROWS}", parameters).fetchall()
             return [row[:width] for row in rows], rows[-1][width] if len(rows) == BATCH_ROWS else 0
         batch: list[Row] = []
         octets = 0
