@@ -15,10 +15,10 @@ from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.protocols.mime.message import Message
 from fe_twisted.protocols.mime.parse import parse
 from fe_twisted.protocols.mime.parts import dump
-from fe_twisted.protocols.mime.text import fold
 from fe_twisted.storage.mailbox.api import DELETED, SEEN, Appended, Copied, Expunged, NewMessage, Stored
 from fe_twisted.storage.mailbox.content import store_content
 from fe_twisted.storage.mailbox.flags import make_mask
+from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.rows import (
     FolderRow,
     Outcome,
@@ -133,17 +133,12 @@ def _index(connection: apsw.Connection, row_id: int, message: Message) -> None:
     values = (message.subject, message.sender, message.to, message.cc, message.bcc)
     connection.execute(
         "INSERT INTO fields(message_id, subject, sender, recipient, cc, bcc) VALUES(?, ?, ?, ?, ?, ?)",
-        (row_id, *(_searchable(value) for value in values)),
+        (row_id, *(folded(value) for value in values)),
     )
-    header = "\n" + "".join(f"{name}: {_searchable(value)}\n" for name, value in message.headers)
-    body = _searchable(message.text)
+    header = "\n" + "".join(f"{name}: {folded(value)}\n" for name, value in message.headers)
+    body = folded(message.text)
     connection.execute("INSERT INTO texts(message_id, header, body) VALUES(?, ?, ?)", (row_id, header, body))
     connection.execute("INSERT INTO grams(rowid, text) VALUES(?, ?)", (row_id, header + body))
-
-
-def _searchable(value: str) -> str:
-    # SQLite's text functions stop at NUL, and a lone surrogate cannot be written as UTF-8.
-    return fold(value).replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
 
 
 # -- STORE ----------------------------------------------------------------------------------------

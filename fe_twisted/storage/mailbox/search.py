@@ -1,6 +1,6 @@
 """SEARCH as one SQL statement: real AND, OR and NOT, exact answers (RFC 3501 section 6.4.4).
 
-Texts are compared after folding (:func:`fe_twisted.protocols.mime.text.fold`), as substrings, which is what IMAP means.
+Texts are compared after folding (:func:`fe_twisted.storage.mailbox.folded.folded`), as substrings, which is what IMAP means.
 The trigram index only names candidates; ``instr`` decides.  Every condition is two-valued (never NULL), so that NOT is right.
 """
 
@@ -33,8 +33,8 @@ from fe_twisted.protocols.imap.search import (
     Uids,
     Within,
 )
-from fe_twisted.protocols.mime.text import fold
 from fe_twisted.storage.mailbox.flags import load_keywords, mask_of
+from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.rows import entry_id, iso
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
@@ -150,7 +150,7 @@ def _flag(key: Flag, statement: _Statement) -> str:
 
 
 def _header(key: Header, statement: _Statement) -> str:
-    name, value = key.name.lower(), _pattern(key.value)
+    name, value = key.name.lower(), folded(key.value)
     column = _COLUMN_OF_FIELD.get(name)
     if column and value:
         statement.tables.add("f")
@@ -173,22 +173,18 @@ def _field_contains(*values: Any) -> bool:
 
 
 def _body(key: Body, statement: _Statement) -> str:
-    value = _pattern(key.value)
+    value = folded(key.value)
     statement.tables.add("t")
     return f"({_candidates(value, statement)}instr(t.body, {statement.bind(value)}) > 0)" if value else "1"
 
 
 def _text(key: Text, statement: _Statement) -> str:
-    value = _pattern(key.value)
+    value = folded(key.value)
     statement.tables.add("t")
     if not value:
         return "1"
     needle = statement.bind(value)
     return f"({_candidates(value, statement)}(instr(t.header, {needle}) > 0 OR instr(t.body, {needle}) > 0))"
-
-
-def _pattern(value: str) -> str:
-    return fold(value).replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
 
 
 def _candidates(value: str, statement: _Statement) -> str:
