@@ -35,7 +35,9 @@ from fe_twisted.protocols.imap.searchkeys import search
 #: RFC 2971 section 3.3: at most 30 pairs, names of 30 octets, values of 1,024.
 _ID_PAIRS, _ID_NAME, _ID_VALUE = 30, 30, 1_024
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
-_STATUS_ITEMS = frozenset("MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID APPENDLIMIT".split())
+_STATUS_ITEMS = frozenset(
+    ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT")
+)
 _SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"))
 _LIST_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"))
 _ACTIONS: dict[str, Literal["add", "remove", "replace"]] = {"+": "add", "-": "remove", "": "replace"}
@@ -307,7 +309,9 @@ ReadArguments = Callable[[Reader], object]
 
 #: Commands, and how to read their arguments; None for a command that takes none.
 COMMANDS: dict[str, ReadArguments | None] = {
-    **dict.fromkeys("CAPABILITY NOOP LOGOUT STARTTLS CHECK CLOSE UNSELECT EXPUNGE IDLE NAMESPACE".split()),
+    **dict.fromkeys(
+        ("CAPABILITY", "NOOP", "LOGOUT", "STARTTLS", "CHECK", "CLOSE", "UNSELECT", "EXPUNGE", "IDLE", "NAMESPACE"),
+    ),
     **dict.fromkeys(("SELECT", "EXAMINE"), _select),
     **dict.fromkeys(("DELETE", "SUBSCRIBE", "UNSUBSCRIBE"), _mailbox),
     **dict.fromkeys(("COPY", "MOVE"), _copy),

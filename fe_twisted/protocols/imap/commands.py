@@ -192,11 +192,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class FetchItem:
-    """One data item of FETCH.
+    r"""One data item of FETCH.
 
     :param name: ``FLAGS``, ``UID``, ``INTERNALDATE``, ``RFC822.SIZE``, ``ENVELOPE``, ``BODY`` (no section), ``BODYSTRUCTURE``, ``BODY[]``
-        (with a section), ``RFC822``, ``RFC822.HEADER``, ``RFC822.TEXT``, ``MODSEQ``, ``BINARY[]``, ``BINARY.SIZE[]``, …  ALL, FAST and FULL are expanded.
-    :param peek: the item must not set ``\\Seen``.
+        (with a section), ``RFC822``, ``RFC822.HEADER``, ``RFC822.TEXT``, ``MODSEQ``, ``BINARY[]``, ``BINARY.SIZE[]``, …  ALL, FAST and
+        FULL are expanded.
+    :param peek: the item must not set ``\Seen``.
     :param partial: ``(origin, octets)`` of ``<origin.octets>``, or None.
     :param label: the octets that the answer names the item with, such as ``BODY[HEADER.FIELDS (DATE)]<0>``.
     """

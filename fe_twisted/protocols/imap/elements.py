@@ -22,9 +22,8 @@ _DATE_TIME = re.compile(
     rb'"(?P<day>[ 0-9]?[0-9])-(?P<month>[A-Za-z]{3})-(?P<year>[0-9]{4})'
     rb' (?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) (?P<sign>[+-])(?P<ahead>[0-9]{2})(?P<past>[0-9]{2})"'
 )
-_MONTHS = {
-    name: number for number, name in enumerate((b"JAN", b"FEB", b"MAR", b"APR", b"MAY", b"JUN", b"JUL", b"AUG", b"SEP", b"OCT", b"NOV", b"DEC"), 1)
-}
+_MONTH_NAMES = b"JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES.split(), 1)}
 
 
 # -- mailbox names --------------------------------------------------------------------------------

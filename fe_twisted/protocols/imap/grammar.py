@@ -4,8 +4,9 @@ A :class:`Reader` goes once over one whole command.  Its text is what was receiv
 and the CR LF after it stay where they were, and the literals lie beside it in order.  CR LF stands nowhere else in the text, so an
 announcement cannot be confused with anything.
 
-Two things are taken more widely than the grammar says, both harmless and both sent by real clients: octets above 127 in quoted strings (LOGIN
-and SEARCH; whoever needs text decodes it), and NUL in a literal where the caller says so (APPEND of a message that holds NUL).
+Two things are taken more widely than the grammar says, both harmless and both sent by real clients: octets above 127 in quoted
+strings (LOGIN and SEARCH; whoever needs text decodes it), and NUL in a literal where the caller says so (APPEND of a message that
+holds NUL).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fe_twisted.base.errors import BadSyntax
 
 Value = TypeVar("Value")
 
-#: Characters of an atom, for use inside a pattern's brackets; ASTRING-CHAR adds ``]``, list-char adds ``]%*``, a tag is ASTRING-CHAR without ``+``.
+#: Characters of an atom, for use inside a pattern's brackets; ASTRING-CHAR adds ``]``, list-char adds ``]%*``.
 ATOM_CHARS = rb"!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~"
 
 _ATOM = re.compile(rb"[" + ATOM_CHARS + rb"]++")

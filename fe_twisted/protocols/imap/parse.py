@@ -1,14 +1,16 @@
 r"""IMAP input as events: octets in, commands out, no I/O (RFC 3501 sections 2.2, 4.3; RFC 7888).
 
-What makes the events is only the sequence of octets, never how the network cut it.  Work is linear in the octets fed; what is
-stored is at most one command (bounded by :class:`Limits`) plus what was fed and not yet asked for.
+What makes the events is only the sequence of octets, never how the network cut it.  Work is linear in the octets fed;
+what is stored is at most one command (bounded by :class:`Limits`) plus what was fed and not yet asked for.
 
-**Lines end in CR LF and nothing else.**  A bare LF does not end a command, or text that a client took for the inside of a string would be run as
-commands; it gets an answer at once (so that somebody typing into ``nc`` sees what is wrong) and everything up to the next CR LF is thrown away.
+**Lines end in CR LF and nothing else.**  A bare LF does not end a command, or text that a client took for the inside of a string
+would be run as commands; it gets an answer at once (so that somebody typing into ``nc`` sees what is wrong) and everything up to the
+next CR LF is thrown away.
 
-**Literals.**  A synchronising literal ``{5}`` that is not allowed is answered with the BadCommand alone: without ``+`` the client will not send it,
-and the command is over.  The octets of a refused ``{5+}`` come all the same, so they are counted and dropped, and so is the rest of that command;
-nothing of either is ever read as a command.  When the length cannot be believed the stream is lost and the BadCommand is ``fatal``.
+**Literals.**  A synchronising literal ``{5}`` that is not allowed is answered with the BadCommand alone: without ``+`` the client
+will not send it, and the command is over.  The octets of a refused ``{5+}`` come all the same, so they are counted and dropped, and
+so is the rest of that command; nothing of either is ever read as a command.  When the length cannot be believed the stream is lost
+and the BadCommand is ``fatal``.
 
 A command is put together first and then read by :mod:`.grammar` in one go, so a literal costs one copy and the grammar needs no state.
 """
@@ -53,7 +55,7 @@ class Limits:
     :param append: one message of APPEND.
     :param appends: all messages of one APPEND (RFC 3502).
     :param line_before_login: as ``line`` while ``parser.authenticated`` is False.
-    :param literal_before_login: as ``literal``, and of all together, while ``parser.authenticated`` is False.  4,096 is what LITERAL- allows.
+    :param literal_before_login: as ``literal``, and of all together, while ``parser.authenticated`` is False; 4,096 is LITERAL-.
     :param answer: a line asked for with :meth:`Parser.expect_line`.
     :param discard: a refused non-synchronising literal that is still read over.
     :param endless: a line that is being thrown away; the stream is given up if it does not end.
@@ -81,11 +83,11 @@ class _Step(enum.Enum):
 class Parser:
     """Octets in, events out.
 
-    :meth:`feed` only stores.  :meth:`next_event` returns one event, or None when it needs more octets (or after :meth:`stop`).  The server may call
-    :meth:`discard`, :meth:`expect_line` or set the attributes between two events, also when both came in one segment.
+    :meth:`feed` only stores.  :meth:`next_event` returns one event, or None when it needs more octets (or after :meth:`stop`).  The
+    server may call :meth:`discard`, :meth:`expect_line` or set the attributes between two events, also when both came in one segment.
 
     :ivar authenticated: set it to True after login; until then the small limits hold.
-    :ivar utf8: set it to True when the client enabled UTF8=ACCEPT or IMAP4rev2: mailbox names are then UTF-8 and not modified UTF-7.
+    :ivar utf8: set it to True when the client enabled UTF8=ACCEPT or IMAP4rev2: mailbox names are UTF-8, not modified UTF-7.
     """
 
     def __init__(self, limits: Limits | None = None, *, accept_literal: AcceptLiteral | None = None) -> None:
@@ -140,7 +142,8 @@ class Parser:
     def expect_line(self) -> None:
         """Return the next line as a :class:`ContinuationLine` (RFC 3501 sections 6.2.2, RFC 2177).
 
-        One line only: call it again for another.  A line that is too long or holds a bare LF is a :class:`BadCommand` with tag ``*``, and counts as the line.
+        One line only: call it again for another.  A line that is too long or holds a bare LF is a :class:`BadCommand` with tag ``*``,
+        and counts as the line.
         """
         self._answer_expected = True
 

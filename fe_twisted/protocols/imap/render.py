@@ -1,54 +1,227 @@
-"""IMAP data as octets (skeleton of the interface)."""
+r"""FETCH responses from rows of columns (RFC 3501 section 7.4.2, RFC 9051 section 7.5.2).
+
+The strings of :mod:`.strings` can be imported from here too.
+
+How a server uses it::
+
+    plan = compile_items(fetch.items, uid=command.uid)           # cached, cheap
+    # if plan.sets_seen: set \Seen first and compile with flags=True, for the client must hear of it
+    async for rows in mailbox.fetch(folder, uids, plan.columns):
+        numbers = view.sequence_numbers([row[0] for row in rows])  # columns[0] is always "uid"
+        transport.writeSequence(plan.render(rows, numbers, flags))
+
+Items that are a column each become one ``%`` template, so a message costs one format.  Items with a section are cut from
+``header``, or from ``content`` with the help of ``parts``; they come after the others in the response, whose order is free.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
-from fe_twisted.protocols.imap.commands import FetchItem
+from fe_twisted.base.errors import ImapStatus, Theirs
+from fe_twisted.protocols.imap.commands import FetchItem, Section
+from fe_twisted.protocols.imap.strings import astring, flag_list, literal, mailbox_name, quoted, string
+from fe_twisted.protocols.mime.parts import Part, load
+from fe_twisted.protocols.mime.section import decode, fields, find
+from fe_twisted.protocols.mime.section import section as cut
+
+__all__ = ["FetchPlan", "UnknownEncoding", "astring", "compile_items", "flag_list", "literal", "mailbox_name", "quoted", "string"]
+
+#: Items that are one column, and how it is written.
+_TEMPLATES: dict[str, tuple[str, bytes]] = {
+    "UID": ("uid", b"UID %d"),
+    "FLAGS": ("flags", b"FLAGS %b"),
+    "INTERNALDATE": ("internaldate", b'INTERNALDATE "%b"'),
+    "RFC822.SIZE": ("size", b"RFC822.SIZE %d"),
+    "ENVELOPE": ("envelope", b"ENVELOPE %b"),
+    "BODYSTRUCTURE": ("bodystructure", b"BODYSTRUCTURE %b"),
+    "BODY": ("body", b"BODY %b"),
+    "MODSEQ": ("modseq", b"MODSEQ (%d)"),
+    "EMAILID": ("emailid", b"EMAILID (%b)"),
+}
+#: The same where the column may be None or empty, which is NIL.
+_NULLABLE: dict[str, tuple[str, bytes]] = {
+    "SAVEDATE": ("savedate", b'SAVEDATE "%b"'),
+    "THREADID": ("threadid", b"THREADID (%b)"),
+}
+#: What RFC 3501 calls equivalent, but for the name in the answer.
+_EQUIVALENT = {"RFC822": Section(), "RFC822.HEADER": Section((), "HEADER"), "RFC822.TEXT": Section((), "TEXT")}
+_ENCODINGS = frozenset(("7bit", "8bit", "binary", "base64", "quoted-printable"))
+
+Row = tuple[Any, ...]
+Flags = Callable[[int, int], bytes]
+_Write = Callable[[Row], tuple[bytes, ...]]
 
 
-def quoted(text: str | bytes) -> bytes:
-    """A quoted string."""
-    raise NotImplementedError
+class UnknownEncoding(Theirs):
+    """BINARY of a part whose Content-Transfer-Encoding nobody can undo (RFC 3516 section 4.3)."""
 
-
-def string(octets: bytes) -> bytes:
-    """A quoted string where possible, else a literal."""
-    raise NotImplementedError
-
-
-def astring(octets: bytes) -> bytes:
-    """An atom where possible, else as :func:`string`."""
-    raise NotImplementedError
-
-
-def mailbox_name(name: str, *, utf8: bool = False) -> bytes:
-    """A mailbox name: modified UTF-7, or UTF-8 when that is enabled."""
-    raise NotImplementedError
-
-
-def flag_list(flags: Iterable[str]) -> bytes:
-    r"""``(\Seen $Forwarded)``."""
-    raise NotImplementedError
+    default = "unknown content transfer encoding"
+    imap = ImapStatus("NO", "UNKNOWN-CTE")
 
 
 @dataclass(frozen=True, slots=True)
 class FetchPlan:
-    """How to answer one FETCH: ask the mailbox for ``columns`` (in this order), give the rows to :meth:`render`."""
+    r"""How to answer one FETCH.
+
+    :param columns: what to ask the mailbox for, in this order (names as in ``storage.mailbox.api.Column``); ``uid`` is the first.
+    :param sets_seen: an item sets ``\Seen``.
+    :param template: the beginning of the response, up to the first of ``writers``, or all of it.
+    :param pick: takes what the template needs out of ``(number, flags, *row)``.
+    :param flags_at: where the flag mask is in the row, or None.
+    :param writers: make the other items from a row.
+    """
 
     columns: tuple[str, ...]
     sets_seen: bool
+    template: bytes
+    pick: Callable[[Row], Any]
+    flags_at: int | None
+    writers: tuple[_Write, ...]
 
-    def render(self, rows: Sequence[tuple[Any, ...]], numbers: Sequence[int | None], flags: Callable[[int, int], bytes]) -> list[bytes]:
-        r"""The untagged FETCH responses of a batch.
+    def render(self, rows: Sequence[Row], numbers: Sequence[int | None], flags: Flags) -> list[bytes]:
+        r"""The untagged FETCH responses of a batch, as pieces to be sent one after the other.
 
-        ``numbers[i]`` is the message sequence number of ``rows[i]``; None passes the row over.  ``flags(mask, uid)`` returns ``(\Seen)``.
+        :param rows: values of :attr:`columns`.
+        :param numbers: ``numbers[i]`` is the message sequence number of ``rows[i]``; a row whose number is None is passed over.
+        :param flags: ``flags(mask, uid)`` returns the whole list, ``(\Seen \Recent)``; see :func:`flag_list`.
+        :raises UnknownEncoding: for BINARY items only.
         """
-        raise NotImplementedError
+        template, pick, at = self.template, self.pick, self.flags_at
+        known = [(number, row) for number, row in zip(numbers, rows, strict=True) if number is not None]
+        if at is None:
+            lines = [template % pick((number, None, *row)) for number, row in known]
+        else:
+            lines = [template % pick((number, flags(row[at], row[0]), *row)) for number, row in known]
+        if not self.writers:
+            return lines
+        made: list[bytes] = []
+        for line, (_, row) in zip(lines, known, strict=True):
+            made.append(line)
+            for write in self.writers:
+                made.extend(write(row))
+                made.append(b" ")
+            made[-1] = b")\r\n"
+        return made
 
 
+@lru_cache(maxsize=256)
 def compile_items(items: tuple[FetchItem, ...], *, uid: bool = False, flags: bool = False, modseq: bool = False) -> FetchPlan:
-    """The plan for these items; ``uid``, ``flags``, ``modseq`` add that item when the client did not ask for it."""
-    raise NotImplementedError
+    """The plan for these items.
+
+    :param uid: add UID unless it was asked for (UID FETCH).
+    :param flags: add FLAGS likewise (when the command changes them).
+    :param modseq: add MODSEQ likewise (CHANGEDSINCE, or flags with CONDSTORE on; RFC 7162 section 3.1.4).
+    """
+    wanted = dict.fromkeys(items)
+    for name, add in (("UID", uid), ("FLAGS", flags), ("MODSEQ", modseq)):
+        if add and all(item.name != name for item in wanted):
+            wanted[FetchItem(name, label=name.encode("ascii"))] = None
+    columns: dict[str, int] = {"uid": 0}
+    words: list[bytes] = []
+    picked = [0]  # the sequence number
+    writers: list[_Write] = []
+    for item in wanted:
+        if item.name not in _TEMPLATES:
+            writers.append(_writer(item, columns))
+            continue
+        column, word = _TEMPLATES[item.name]
+        at = columns.setdefault(column, len(columns))
+        words.append(word)
+        picked.append(1 if column == "flags" else at + 2)
+    template = b"* %d FETCH (" + b" ".join(words)
+    if not writers:
+        template += b")\r\n"
+    elif words:
+        template += b" "
+    return FetchPlan(
+        tuple(columns),
+        any(not item.peek for item in items),
+        template,
+        itemgetter(*picked),
+        columns.get("flags"),
+        tuple(writers),
+    )
+
+
+# -- items that are more than a column ------------------------------------------------------------
+
+
+def _writer(item: FetchItem, columns: dict[str, int]) -> _Write:
+    """The function that writes one item of a row; adds the columns it needs."""
+    if item.name in _NULLABLE:
+        column, word = _NULLABLE[item.name]
+        at = columns.setdefault(column, len(columns))
+        return lambda row: (word % row[at] if row[at] else item.label + b" NIL",)
+    section = _EQUIVALENT.get(item.name) or item.section
+    if section is None:
+        raise ValueError(f"no such item: {item.name}")
+    if item.name == "BINARY.SIZE[]":
+        octets_of = _binary(section, columns)
+        return lambda row: (b"%b %d" % (item.label, len(octets_of(row) or b"")),)
+    if item.name == "BINARY[]":
+        return _sized(item, _binary(section, columns), binary=True)
+    return _sized(item, _octets(section, columns), binary=False)
+
+
+def _sized(item: FetchItem, octets_of: Callable[[Row], bytes | None], *, binary: bool) -> _Write:
+    """Writes octets as a literal (``~{n}`` for BINARY with NUL, RFC 3516), NIL when there is no such part."""
+    label, partial = item.label, item.partial
+
+    def write(row: Row) -> tuple[bytes, ...]:
+        octets = octets_of(row)
+        if octets is None:
+            return (label + b" NIL",)
+        if partial:
+            # RFC 9051 section 6.4.5: an origin beyond the end is an empty string, and octets that are not there are not sent
+            octets = octets[partial[0] : partial[0] + partial[1]]
+        tilde = b"~" if binary and b"\0" in octets else b""
+        return (b"%b %b{%d}\r\n" % (label, tilde, len(octets)), octets)
+
+    return write
+
+
+def _octets(section: Section, columns: dict[str, int]) -> Callable[[Row], bytes | None]:
+    """What a section names, from as few columns as will do."""
+    if not section.path and section.text.startswith("HEADER"):
+        header_at = columns.setdefault("header", len(columns))
+        return lambda row: _of_header(section, row[header_at])
+    content_at = columns.setdefault("content", len(columns))
+    if not section.path and not section.text:
+        return lambda row: bytes(row[content_at])
+    parts_at = columns.setdefault("parts", len(columns))
+    return lambda row: cut(load(row[parts_at]), section, _reader(row[content_at]))
+
+
+def _of_header(section: Section, header: bytes) -> bytes | None:
+    if section.text == "HEADER":
+        return header
+    return fields(header, section.fields, exclude=section.text == "HEADER.FIELDS.NOT")
+
+
+def _reader(content: bytes) -> Callable[[int, int], bytes]:
+    return lambda start, end: content[start:end]
+
+
+def _binary(section: Section, columns: dict[str, int]) -> Callable[[Row], bytes | None]:
+    """A part's body with its transfer encoding undone (RFC 3516 section 4.2)."""
+    content_at = columns.setdefault("content", len(columns))
+    if not section.path:
+        return lambda row: bytes(row[content_at])
+    parts_at = columns.setdefault("parts", len(columns))
+
+    def octets_of(row: Row) -> bytes | None:
+        found = find(load(row[parts_at]), section.path)
+        return None if found is None else _undone(found[0], row[content_at])
+
+    return octets_of
+
+
+def _undone(part: Part, content: bytes) -> bytes:
+    if part.encoding not in _ENCODINGS:
+        raise UnknownEncoding
+    return decode(part, content[part.body : part.end])

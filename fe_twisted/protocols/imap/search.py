@@ -1,7 +1,7 @@
-"""The search program: what SEARCH asks, as a tree (RFC 3501 section 6.4.4, RFC 9051 section 6.4.4).
+r"""The search program: what SEARCH asks, as a tree (RFC 3501 section 6.4.4, RFC 9051 section 6.4.4).
 
 The parser makes it, the session replaces the keys that only it can answer (message sequence numbers,
-``\\Recent``, ``$``) by :class:`Uids`, and the mailbox turns it into SQL.  ``NEW`` is ``And(Recent(), Not(Flag))``, and so on: keys
+``\Recent``, ``$``) by :class:`Uids`, and the mailbox turns it into SQL.  ``NEW`` is ``And(Recent(), Not(Flag))``, and so on: keys
 that the RFC defines through others are written that way by the parser.
 """
 
@@ -154,22 +154,4 @@ class Within:
     seconds: int
 
 
-Key = (
-    All
-    | And
-    | Or
-    | Not
-    | Sequence
-    | UidSequence
-    | Recent
-    | Saved
-    | Uids
-    | Flag
-    | Header
-    | Body
-    | Text
-    | Date
-    | Size
-    | Modseq
-    | Within
-)
+Key = All | And | Or | Not | Sequence | UidSequence | Recent | Saved | Uids | Flag | Header | Body | Text | Date | Size | Modseq | Within
