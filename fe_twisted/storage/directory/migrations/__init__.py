@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -15,6 +17,7 @@ from fe_twisted.storage.directory.schema import HEAD
 
 #: Any number; it is what two processes that upgrade one PostgreSQL database at the same time wait for each other by.
 _LOCK = 7_361_402_117
+_alembic = threading.Lock()
 
 
 def config(connection: Connection | None = None) -> Config:
@@ -48,4 +51,6 @@ def upgrade(connection: Connection) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()}
     if current is not None and current not in known:
         raise NewerFile("the directory was written by a newer version of this program", reason=f"revision {current}")
-    command.upgrade(settings, "head")
+    # Alembic hands the connection to env.py through module globals, so two threads would run on each other's.
+    with _alembic:
+        command.upgrade(settings, "head")
