@@ -189,14 +189,21 @@ class Settings:
     session_grace_seconds: int = _setting(
         60, "How long a mailbox stays open after its last session.", unit="seconds", minimum=0, maximum=3600
     )
-    login_failures_limit: int = _setting(
-        10,
-        "Wrong passwords for one alias from one network, within login_failures_seconds, before it has to wait.",
+    login_failures_per_network: int = _setting(
+        30,
+        "Wrong passwords from one IPv4 address or one IPv6 /64 network, within login_failures_seconds, before it is turned away.",
         unit="failures",
         minimum=1,
         maximum=100000,
     )
-    login_failures_seconds: int = _setting(600, "The time in which wrong passwords are counted.", unit="seconds", minimum=1, maximum=86400)
+    login_failures_per_alias: int = _setting(
+        60,
+        "… for one alias from networks that never logged in to it.",
+        unit="failures",
+        minimum=1,
+        maximum=100000,
+    )
+    login_failures_seconds: int = _setting(900, "The time in which wrong passwords are counted.", unit="seconds", minimum=1, maximum=86400)
 
     log_format: str = _setting("text", "One line an event: readable, or a JSON object.", "Logging", choices=("text", "json"))
     log_level: str = _setting("info", "The least important events that are logged.", choices=("debug", "info", "warn", "error"))

@@ -1,0 +1,150 @@
+"""``forwardemail alias``: addresses, their passwords, and whether they take mail."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from fe_twisted.app.cli.terminal import password_from_input, table, terminal, verb
+from fe_twisted.app.store import opened
+from fe_twisted.base.errors import Refused
+from fe_twisted.services.accounts.admin import Action
+from fe_twisted.storage.directory.api import Alias
+
+
+@click.group()
+@verb
+def alias() -> None:
+    """Addresses, each with a mailbox of its own."""
+
+
+def facts(alias: Alias) -> dict[str, Any]:
+    """An alias as JSON shows it."""
+    return {
+        "address": alias.address,
+        "state": str(alias.state),
+        "mailbox": alias.mailbox_id,
+        "location": alias.location,
+        "created_at": alias.created_at,
+    }
+
+
+@alias.command("add")
+@click.argument("address")
+@verb
+def add(address: str) -> None:
+    """Take mail for an address; it can be used once it has a password."""
+    out = terminal()
+    with opened(out.settings()) as store:
+        made = store.accounts.add_alias(address)
+    out.say(f"{made.address} was added. Next, its password: forwardemail alias password {made.address}", facts(made))
+
+
+@alias.command("list")
+@click.argument("domain", required=False)
+@verb
+def list_(domain: str | None) -> None:
+    """Show all aliases, or those of DOMAIN."""
+    out = terminal()
+    with opened(out.settings()) as store:
+        found = store.accounts.aliases(domain)
+    rows = [(each.address, str(each.state), each.mailbox_id or "no password yet") for each in found]
+    text = table(("ALIAS", "STATE", "MAILBOX"), rows) if found else "There is no alias yet."
+    out.say(text, {"aliases": [facts(each) for each in found]})
+
+
+@alias.command("show")
+@click.argument("address")
+@verb
+def show(address: str) -> None:
+    """Show one alias and the credentials that open its mailbox."""
+    out = terminal()
+    with opened(out.settings()) as store:
+        found = store.accounts.show_alias(address)
+        slots = store.directory.key_slots(found.id)
+        waiting = found.mailbox_id is not None and store.files.temporary_path(found.mailbox_id).exists()
+    credentials = [{"kind": slot.kind, "label": slot.label, "created_at": slot.created_at} for slot in slots]
+    rows = [
+        ("address", found.address),
+        ("state", str(found.state)),
+        ("mailbox", found.mailbox_id or "none, it has no password yet"),
+        ("mail waiting", "yes" if waiting else "no"),
+        ("created", found.created_at),
+    ]
+    rows += [("credential", f"{slot.kind} {slot.label}".strip() + f", made {slot.created_at}") for slot in slots]
+    out.say(table((), rows), facts(found) | {"waiting": waiting, "credentials": credentials})
+
+
+@alias.command("remove")
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask, even on a terminal.")
+@verb
+def remove(address: str, yes: bool) -> None:
+    """Remove an alias with its mailbox and all mail in it, for good."""
+    out = terminal()
+    with opened(out.settings()) as store:
+        found = store.accounts.show_alias(address)
+        if found.mailbox_id is not None and not yes and not out.json and sys.stdin.isatty():
+            click.confirm(f"Delete {found.address} and all its mail for good?", abort=True, err=True)
+        removed = store.accounts.remove_alias(address)
+    mail = " with its mailbox" if removed.mailbox_id else ""
+    out.say(f"{removed.address} was removed{mail}.", {"address": removed.address})
+
+
+@alias.command("password")
+@click.argument("address")
+@click.option("--current-password-stdin", is_flag=True, help="Keep the mail; the current password is a line of the standard input.")
+@click.option("--discard-mailbox", is_flag=True, help="Delete all mail for good and start with an empty mailbox.")
+@verb
+def password(address: str, current_password_stdin: bool, discard_mailbox: bool) -> None:
+    """Generate a new password and show it this once.
+
+    The first password makes the mailbox. After that nothing but a password opens it, so one of the two options must say what
+    becomes of the mail.
+    """
+    out = terminal()
+    if current_password_stdin and discard_mailbox:
+        raise click.UsageError("--current-password-stdin keeps the mail and --discard-mailbox deletes it; give one of them")
+    with opened(out.settings()) as store:
+        found = store.accounts.show_alias(address)
+        if found.mailbox_id is not None and not current_password_stdin and not discard_mailbox:
+            raise Refused(
+                f"{found.address} has a mailbox that only its password opens. To keep the mail give --current-password-stdin; "
+                "if the password is lost, --discard-mailbox deletes all mail for good and starts with an empty mailbox."
+            )
+        current = password_from_input() if current_password_stdin else None
+        made = store.accounts.new_password(address, current_password=current, discard_mailbox=discard_mailbox)
+    kept = "The mail was kept." if current is not None else "The mailbox is new and empty."
+    text = f"The password of {made.address}, shown this once:\n\n    {made.password}\n\n{kept}"
+    out.say(text, {"address": made.address, "password": made.password})
+
+
+@alias.command("enable")
+@click.argument("address")
+@verb
+def enable(address: str) -> None:
+    """Take mail again and let the owner log in."""
+    _switch(address, "enable", "takes mail")
+
+
+@alias.command("disable")
+@click.argument("address")
+@click.option(
+    "--action",
+    type=click.Choice(["discard", "defer", "reject"]),
+    help="What becomes of mail: thrown away after 250, put off with 421, refused with 550. The default is the setting disabled_action.",
+)
+@verb
+def disable(address: str, action: Action | None) -> None:
+    """Take no mail and let nobody log in; the mailbox stays."""
+    chosen: Action = action or terminal().settings().disabled_action  # type: ignore[assignment]  # one of the setting's choices
+    _switch(address, chosen, {"discard": "throws its mail away", "defer": "puts its mail off", "reject": "refuses its mail"}[chosen])
+
+
+def _switch(address: str, action: Action, meaning: str) -> None:
+    out = terminal()
+    with opened(out.settings()) as store:
+        found = store.accounts.set_state(address, action)
+    out.say(f"{found.address} now {meaning}.", facts(found))

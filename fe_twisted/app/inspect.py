@@ -1,0 +1,121 @@
+"""What ``forwardemail check`` looks at."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fe_twisted.app.certificates import days_left, readable_by_others
+from fe_twisted.app.ports import bind
+from fe_twisted.app.store import Store, opened
+from fe_twisted.base.errors import MailError
+from fe_twisted.base.settings import Settings
+from fe_twisted.servers.tls import ServerTLS
+from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, header
+
+#: Days before its end at which a certificate should have been renewed.
+RENEW_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    :param status: ``ok``, ``note`` for what may be meant, ``problem`` for what must change.
+    """
+
+    check: str
+    status: Literal["ok", "note", "problem"]
+    detail: str
+
+
+def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
+    """Look at everything; nothing is changed.
+
+    :param now: aware.
+    """
+    yield Finding("settings", "ok", str(settings.file))
+    try:
+        with opened(settings) as store:
+            yield Finding("server key", "ok", str(settings.server_key_file))
+            yield from _directory(store)
+            yield from _files(store)
+    except MailError as error:
+        yield Finding("directory", "problem", f"{error.public} {error.reason}".strip())
+    yield from _certificate(settings, now)
+    yield from _ports(settings)
+
+
+def _directory(store: Store) -> Iterator[Finding]:
+    domains, aliases = store.accounts.domains(), store.accounts.aliases()
+    detail = f"{_count(len(domains), 'domain')}, {_count(len(aliases), 'alias')}"
+    yield Finding("directory", "ok" if aliases else "note", detail)
+    missing = [alias.address for alias in aliases if alias.mailbox_id is None]
+    if missing:
+        yield Finding("passwords", "note", f"no password yet, so no mail is taken: {', '.join(missing[:5])}{' …' if missing[5:] else ''}")
+
+
+def _files(store: Store) -> Iterator[Finding]:
+    sentences = store.accounts.check()
+    known = set(store.files.ids())
+    for path in sorted(store.files.directory.iterdir()):
+        if path.suffix == ".sqlite":
+            if header(str(path)).startswith(PLAIN_HEADER):
+                sentences.append(f"{path.name} is not encrypted; move it away and look where it came from")
+            if path.stem.endswith("-tmp") and path.stem.removesuffix("-tmp") not in known:
+                sentences.append(f"{path.name} holds waiting mail of no mailbox; it can be deleted")
+        if path.stat().st_mode & 0o077:
+            sentences.append(f"{path.name} can be read by others; run: chmod 600 {path}")
+    for sentence in sentences:
+        yield Finding("mailbox files", "problem", sentence)
+    if not sentences:
+        yield Finding("mailbox files", "ok", _count(len(known), "mailbox"))
+
+
+def _certificate(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
+    try:
+        ServerTLS(settings.certificate_file, settings.certificate_key_file, settings.tls_minimum)
+        days = days_left(settings.certificate_file, now)
+        exposed = readable_by_others(settings.certificate_key_file)
+    except MailError as error:
+        yield Finding("certificate", "problem", error.public)
+        return
+    except (OSError, ValueError) as error:
+        yield Finding("certificate", "problem", f"{settings.certificate_file}: {error}")
+        return
+    if days < 0:
+        yield Finding("certificate", "problem", f"it ended {-days} days ago; renew it, then send the server a SIGHUP")
+    elif days < RENEW_DAYS:
+        yield Finding("certificate", "problem", f"it ends in {days} days; renew it, then send the server a SIGHUP")
+    else:
+        yield Finding("certificate", "ok", f"valid for {days} more days")
+    if exposed:
+        yield Finding("certificate", "problem", f"everybody can read its key; run: chmod o-rwx {settings.certificate_key_file}")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    for door, port in settings.ports().items():
+        for interface in settings.interfaces:
+            name = f"port {port} ({door})"
+            try:
+                bound = bind(interface, port)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    yield Finding(name, "note", f"{interface}: in use; that is right while the server runs")
+                elif error.errno == errno.EACCES:
+                    yield Finding(name, "problem", f"{interface}: not allowed for this user; ports below 1024 need CAP_NET_BIND_SERVICE")
+                else:
+                    yield Finding(name, "problem", f"{interface}: {os.strerror(error.errno or 0)}")
+                continue
+            if bound is not None:
+                bound.close()
+                yield Finding(name, "ok", f"{interface}: free")
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

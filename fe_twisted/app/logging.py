@@ -1,0 +1,160 @@
+"""How the log looks: one line an event, text or JSON, with addresses shown as the setting says.
+
+Events of :mod:`fe_twisted.base.log` come with a name and fields.  Everything else, Twisted's own lines included, becomes an event
+named after its namespace with the text in ``message``.  A traceback is one field, its newlines escaped.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import json
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Literal, TextIO
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from fe_twisted.base.log import ADDRESS_FIELDS
+
+Addresses = Literal["full", "hashed", "none"]
+
+#: A value that can stand in a text line without quotes.
+_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z")
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes events to a file.
+
+    :param file: text, flushed after each line.
+    :param layout: ``text`` or ``json``.
+    :param addresses: ``full``, ``hashed`` or ``none``.
+    :param level: the name of the least important level that is written.
+    """
+
+    def __init__(self, file: TextIO, layout: str, addresses: str, level: str) -> None:
+        self._file = file
+        self._line = _json_line if layout == "json" else _text_line
+        self._address = _address_writer(addresses)
+        self._level = LogLevel.levelWithName(level)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write one event; what cannot be rendered is said so rather than raised into the caller."""
+        level = event.get("log_level", LogLevel.info)
+        if level < self._level or _is_noise(event):
+            return
+        try:
+            line = self._line(event["log_time"], level.name, _name(event), dict(self._fields(event)))
+        except Exception as error:  # a __str__ of anybody's that fails must not stop the service
+            line = _text_line(event.get("log_time", 0.0), "error", "log.unrenderable", {"error": type(error).__name__})
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except (OSError, ValueError):
+            # Nowhere left to say it: the disk of the log is full or the terminal is gone.
+            return
+
+    def _fields(self, event: LogEvent) -> Iterator[tuple[str, object]]:
+        if _is_ours(event):
+            for name, value in event.get("fields", {}).items():
+                if name in ADDRESS_FIELDS:
+                    value = self._address(value)
+                    if value is None:
+                        continue
+                yield name, value
+            error = event.get("error")
+            if error is not None:
+                yield "reason", getattr(error, "reason", "") or str(error)
+                yield "traceback", "".join(traceback.format_exception(error))
+            return
+        text = formatEvent(event)
+        if text:
+            yield "message", text
+        failure = event.get("log_failure")
+        if isinstance(failure, Failure):
+            yield "traceback", failure.getTraceback()
+
+
+def _is_ours(event: LogEvent) -> bool:
+    return event.get("log_namespace") == "forwardemail" and "event" in event
+
+
+def _name(event: LogEvent) -> str:
+    if _is_ours(event):
+        return str(event["event"])
+    namespace = str(event.get("log_namespace") or "log_legacy")
+    return "twisted" if namespace == "log_legacy" else namespace
+
+
+def _is_noise(event: LogEvent) -> bool:
+    """``MxFactory starting on 25``: the service says so in its own words."""
+    return event.get("eventSource") is not None
+
+
+def _address_writer(addresses: str) -> Callable[[object], object]:
+    if addresses == "full":
+        return lambda value: value
+    if addresses == "none":
+        return lambda value: None
+    key = os.urandom(16)  # of this start only: a log tells two addresses apart, and a stolen one cannot be searched for an address
+
+    def hashed(value: object) -> object:
+        if value is None or value == "":
+            return value
+        if isinstance(value, list | tuple | set | frozenset):
+            return [hashed(item) for item in value]
+        return "h:" + hmac.digest(key, str(value).encode("utf-8", "surrogatepass"), hashlib.sha256)[:6].hex()
+
+    return hashed
+
+
+def _time(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _text_line(time: float, level: str, name: str, fields: dict[str, object]) -> str:
+    parts = [_time(time), level, name]
+    parts += [f"{key}={_text_value(value)}" for key, value in fields.items() if value is not None]
+    return " ".join(parts)
+
+
+def _text_value(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | set | frozenset):
+        value = ",".join(str(item) for item in value)
+    text = str(value)
+    if _PLAIN.match(text):
+        return text
+    # JSON's quoting, which leaves no control character, newline or lone surrogate: nobody can write a line into the log.
+    quoted = json.dumps(text, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _json_line(time: float, level: str, name: str, fields: dict[str, object]) -> str:
+    return json.dumps({"time": _time(time), "level": level, "event": name, **_clear(fields)}, default=_json_value)
+
+
+def _clear(fields: dict[str, object]) -> dict[str, object]:
+    """A field may not take the place of the three that every line has."""
+    return {(f"{name}_" if name in {"time", "level", "event"} else name): value for name, value in fields.items()}
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, set | frozenset):
+        return sorted(str(item) for item in value)
+    return str(value)
