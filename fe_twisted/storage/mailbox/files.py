@@ -20,8 +20,11 @@ from fe_twisted.storage.mailbox.rows import iso
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
 from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, connect, header, migrate, storage_errors, sync_directory
 
-#: Chosen by measurement: small messages cost one page, and a commit's WAL frames stay small.
-PAGE_SIZE = 4096
+#: Chosen by measurement (bulk delivery of 10 KB messages, ChaCha20): 4096 took 1.4 times as long, 16384 1.3 times and a third more disk.
+PAGE_SIZE = 8192
+
+#: Pages in the WAL before a commit also writes them back: 16 MiB, so that a burst of deliveries is not held up every few messages.
+CHECKPOINT_PAGES = 2000
 
 _NAME = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
 
@@ -90,6 +93,7 @@ class MailboxFiles:
             with storage_errors(connection):
                 if not readonly:
                     migrate(connection, MIGRATIONS)
+                    connection.wal_autocheckpoint(CHECKPOINT_PAGES)
                 written = connection.execute("SELECT value FROM meta WHERE name = 'mailbox_id'").get
                 if written != mailbox_id:
                     raise DamagedFile(reason=f"file {mailbox_id} holds mailbox {written}")

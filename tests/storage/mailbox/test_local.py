@@ -337,7 +337,7 @@ def cut_short(data: bytes) -> bytes:
 
 
 def one_bit(data: bytes) -> bytes:
-    return data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
+    return data[:9000] + bytes([data[9000] ^ 1]) + data[9001:]
 
 
 def plain_database(data: bytes) -> bytes:
