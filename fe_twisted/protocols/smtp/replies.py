@@ -51,8 +51,12 @@ class Reply:
         ).encode("ascii")
 
 
-def reply_to(error: Exception) -> Reply:
-    """How an error looks to an SMTP client; anything that is no :class:`MailError` is our own fault: 451, try again."""
+def reply_to(error: BaseException | None) -> Reply:
+    """How an error looks to an SMTP client; anything that is no :class:`MailError` is our own fault: 451, try again.
+
+    A public text of several lines becomes a reply of several lines.
+    """
     if not isinstance(error, MailError):
         error = Ours()
-    return Reply(error.smtp.code, error.smtp.enhanced, error.public)
+    text, *more = error.public.split("\n")
+    return Reply(error.smtp.code, error.smtp.enhanced, text, tuple(more))

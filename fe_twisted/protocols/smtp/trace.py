@@ -15,7 +15,6 @@ from ipaddress import ip_address
 #: A loop puts its fields at the top, so no more of a message is looked at.
 HEADER_LIMIT = 1 << 20
 
-_RECEIVED = b"\r\nreceived:"
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _NOT_IN_WORD = re.compile(r"[^A-Za-z0-9._-]")
 _NOT_IN_ADDRESS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -74,12 +73,12 @@ def received(hop: Hop, recipient: str) -> bytes:
     )
 
 
-def count_hops(message: bytes) -> int:
-    """How many ``Received`` fields the header has (RFC 5321 section 6.3)."""
+def count_fields(message: bytes, name: bytes) -> int:
+    """How many fields of this (lower-case) name the header has; of ``received`` that is the number of hops (RFC 5321 section 6.3)."""
     # The header ends at the first empty line, which may be the very first.
     end = 0 if message.startswith(b"\r\n") else message.find(b"\r\n\r\n", 0, HEADER_LIMIT)
     header = message[: HEADER_LIMIT if end < 0 else end]
-    return (b"\r\n" + header.lower()).count(_RECEIVED)
+    return (b"\r\n" + header.lower()).count(b"\r\n" + name + b":")
 
 
 def _tls(tls: tuple[str, str, str] | None) -> str:
