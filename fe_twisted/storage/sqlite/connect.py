@@ -301,6 +301,9 @@ def _expect(connection: apsw.Connection, name: str, expect: object) -> None:
 def _looks_encrypted(path: str) -> bool:
     """Whether the readable octets of the header are those of an encrypted database: so it's the key that is wrong, and not the file."""
     start = header(path)
+    page_size = int.from_bytes(start[16:18], "big")  # 1 stands for 65536
+    if (_size(path) or 0) < (65536 if page_size == 1 else page_size):
+        return False
     # Payload fractions are 64, 32, 32 in every database; the versions are 2, 2 in WAL mode.
     return len(start) == 24 and not start.startswith(PLAIN_HEADER) and start[18:20] == b"\x02\x02" and start[21:24] == b"\x40\x20\x20"
 

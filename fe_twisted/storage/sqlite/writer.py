@@ -117,7 +117,7 @@ class Writer:
     def close(self) -> Deferred[None]:
         """Refuse new work, finish what was submitted, then close the connection (which checkpoints the WAL)."""
         self._closed = True
-        waiting: Deferred[None] = Deferred(_ignore_cancel)
+        waiting: Deferred[None] = Deferred()
         self._closing.append(waiting)
         self._start()
         return waiting
@@ -125,7 +125,7 @@ class Writer:
     def _enqueue(self, work: Callable[[apsw.Connection], T], alone: bool) -> Deferred[T]:
         if self._closed:
             return fail(errors.Later(reason="submitted to a closed writer"))
-        waiting: Deferred[T] = Deferred(_ignore_cancel)
+        waiting: Deferred[T] = Deferred()
         self._queue.append(_Work(work, waiting, alone))
         self._start()
         return waiting
@@ -285,10 +285,6 @@ def _tell(batch: _Batch) -> None:
             work.waiting.callback(work.result)
         else:
             work.waiting.errback(work.error)
-
-
-def _ignore_cancel(_: Deferred[Any]) -> None:
-    """A cancelled Deferred fails at once with CancelledError; the later result is dropped by Deferred itself."""
 
 
 def _report(failure: Failure) -> None:
