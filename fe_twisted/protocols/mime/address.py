@@ -15,6 +15,12 @@ _TOKENS = re.compile(
     rb"|(?P<other>.)",
     re.DOTALL,
 )
+#: What nearly all lists are made of, read in one step: ``Jane Doe <jane@example.org>``, ``"Doe, Jane" <…>``, ``jane@example.org``.
+_USUAL = re.compile(
+    rb"[ \t]*+(?:(?:\"([^\"\\]++)\"|([^\s()<>@,;:\\\".\[\]]++(?: [^\s()<>@,;:\\\".\[\]]++)*+))?+[ \t]*+<([\w.+=-]++)@([\w.-]++)>"
+    rb"|([\w.+=-]++)@([\w.-]++))[ \t]*+(?:,|$)",
+    re.ASCII,
+)
 _PARENTHESES = re.compile(rb"\\.|[()]", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 #: An address list longer than this is cut; the header itself keeps it all.
@@ -36,7 +42,16 @@ class Address(NamedTuple):
 
 def parse(value: bytes) -> list[Address]:
     """The addresses of an unfolded field value.  A comment serves as display name where there is no other."""
-    return _Parser(value).run()
+    found: list[Address] = []
+    position = 0
+    while position < len(value) and len(found) < _MAX_ADDRESSES:
+        usual = _USUAL.match(value, position)
+        if usual is None:
+            return _Parser(value).run()
+        quoted, words, mailbox, host, bare_mailbox, bare_host = usual.groups()
+        found.append(Address((quoted or words or b"").strip() or None, mailbox or bare_mailbox, host or bare_host))
+        position = usual.end()
+    return found
 
 
 class _Parser:
@@ -49,14 +64,16 @@ class _Parser:
         self._clear()
 
     def _clear(self) -> None:
-        self._words: list[bytes] = []  # before "<" or "@", spaces included: a display name or a local part
+        #: Before "<" or "@": whether white space came before it, and the word or dot.  A display name or a local part.
+        self._words: list[tuple[bool, bytes]] = []
+        self._cut = 0  # words from here on can be a local part: nothing but dots divides them
+        self._dot = True  # the last one was a dot, or there was none
         self._local: list[bytes] | None = None
         self._host: list[bytes] | None = None
         self._comment = b""
         self._angle = False
         self._closed = False  # ">" was read
         self._space = False
-        self._count = 0  # words and atoms in self._words
 
     def run(self) -> list[Address]:
         value, position, end = self._value, 0, len(self._value)
@@ -94,18 +111,17 @@ class _Parser:
         elif self._local is not None:
             self._local.append(word)
         else:
-            if self._space and self._words:
-                self._words.append(b" ")
-            self._words.append(word)
-            self._count += 1
+            if self._space and not self._dot:
+                self._cut = len(self._words)
+            self._words.append((self._space, word))
+            self._dot = False
         self._space = False
 
     def _special(self, char: bytes) -> None:
         if char == b".":
-            if self._host is None and self._local is None:
-                if self._space and self._words:
-                    self._words.append(b" ")
-                self._words.append(b".")
+            if self._local is None:
+                self._words.append((False, b"."))
+                self._dot = True
             else:
                 self._word(b".")
             self._space = False
@@ -117,7 +133,8 @@ class _Parser:
             if self._closed:
                 return
             if self._local is None:
-                self._split_words()
+                self._local = [word for _, word in self._words[self._cut :]]
+                self._words = self._words[: self._cut]
             elif self._host:
                 self._local += [b"@", *self._host]  # <a@b@c>: the last one divides
             self._host = []
@@ -137,35 +154,29 @@ class _Parser:
                 self._found.append(Address(None, None, None))
                 self._group = False
 
-    def _split_words(self) -> None:
-        """The words before an "@": the last is the local part; spaces around a dot are obsolete but part of it (RFC 5322 section 4.4)."""
-        words = self._words
-        start = len(words)
-        while start > 0 and (words[start - 1] != b" " or b"." in (words[start - 2], words[start : start + 1][:1] and words[start])):
-            start -= 1
-        self._local = [word for word in words[start:] if word != b" "]
-        self._words = words[:start]
-
     def _begin_group(self) -> None:
         if not self._group and self._local is None:
-            self._found.append(Address(None, b"".join(self._words), None))
+            self._found.append(Address(None, self._phrase(), None))
             self._group = True
             self._clear()
 
     def _flush(self) -> None:
         """The end of one address."""
-        name: bytes | None = b"".join(self._words).strip() or None
+        name = self._phrase()
         if self._local is not None:
             local, host = b"".join(self._local), b"".join(self._host or ())
-        elif name is None:
+        elif not self._words:
             self._clear()
             return
-        elif self._count == 1 or b" " not in self._words:
-            local, host, name = name, b"", None
+        elif self._cut == 0:
+            local, host, name = name, b"", b""
         else:
             local = host = b""  # "John Doe" and nothing else
         self._found.append(Address(name or self._comment or None, local, host))
         self._clear()
+
+    def _phrase(self) -> bytes:
+        return b"".join([b" " + word if space else word for space, word in self._words]).strip()
 
     def _read_comment(self, position: int) -> int:
         """Past the parenthesis that closes the one before ``position``; its text is kept (comments nest)."""

@@ -59,6 +59,8 @@ _UNLISTED = {
     "mac_croatian", "mac_arabic", "mac_farsi",
 }
 # fmt: on
+#: Read together here: an unknown name, UTF-8 and Windows-1252.
+_ASCII_BASED = ("", "utf_8", "cp1252")
 _KNOWN = {name: codec for name, codec in encodings.aliases.aliases.items() if codec not in _REFUSED}
 _KNOWN |= {codec: codec for codec in [*_KNOWN.values(), *_UNLISTED]}
 
@@ -76,19 +78,25 @@ def decode(raw: bytes, charset: str = "") -> str:
     """Text of any octets.
 
     A missing or unknown charset, and ASCII with 8-bit octets, is read as UTF-8 if it is that, else as Windows-1252.  Octets that the
-    charset does not have become U+FFFD.
+    charset does not have become U+FFFD, and so does NUL.
     """
+    plain = raw.isascii() and (not charset or codec(charset) in _ASCII_BASED)
+    text = raw.decode("ascii") if plain else _decode(raw, charset)
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def _decode(raw: bytes, charset: str) -> str:
     name = codec(charset) if charset else "utf_8"
-    if name not in ("", "utf_8", "cp1252"):
-        return raw.decode(name, "replace")
-    if raw.isascii():
-        return raw.decode("ascii")
+    if name not in _ASCII_BASED:
+        text = raw.decode(name, "replace")
+        # UTF-7 can say half a surrogate pair, which nothing could store
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if name == "utf_7" else text
     if name == "cp1252":
         return _western(raw)
     try:
         return raw.decode("utf_8")
     except UnicodeDecodeError:
-        if name == "utf_8" and charset.lower().replace("-", "") == "utf8":
+        if charset.lower().replace("-", "") == "utf8":
             return raw.decode("utf_8", "replace")
         return _western(raw)
 

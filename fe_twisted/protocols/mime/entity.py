@@ -25,6 +25,8 @@ MAX_DEPTH = 100
 MAX_PARTS = 10_000
 #: Searching for delimiters, all levels together, reads at most so many times the message (and 4 MiB) before the rest stays undivided.
 MAX_SCAN_FACTOR = 24
+#: Octets of headers, those of all parts together, in which fields are looked for.
+MAX_HEADERS = 4 * 1024 * 1024
 #: Octets of one field that are looked at; the rest of a longer one is only part of the header's octets.
 MAX_FIELD = 256 * 1024
 #: Delimiter-like lines that are looked at one by one before a regular expression is made for the boundary.
@@ -46,9 +48,9 @@ class Entity:
 
     __slots__ = ("body", "children", "defaulted", "end", "fields", "first", "kind", "main", "parameters", "start", "sub")
 
-    def __init__(self, content: bytes, start: int, body: int, end: int, default: _Default) -> None:
+    def __init__(self, head: bytes, start: int, body: int, end: int, default: _Default) -> None:
         self.start, self.body, self.end = start, body, end
-        self.fields = header.split(content[start:body]) if body > start else []
+        self.fields = header.split(head)
         #: Lower-case name to the first value of that name.
         self.first: dict[bytes, bytes] = {}
         for name, value in self.fields:
@@ -119,12 +121,16 @@ class _Scanner:
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._parts = 0
+        self._headers = MAX_HEADERS
         self._work = 4 * 1024 * 1024 + MAX_SCAN_FACTOR * len(content)
 
     def entity(self, start: int, end: int, default: _Default, depth: int) -> Entity:
         """The entity in ``content[start:end]``."""
         self._parts += 1
-        found = Entity(self._content, start, header.body_offset(self._content, start, end), end, default)
+        body = header.body_offset(self._content, start, end)
+        head = self._content[start : min(body, start + self._headers)]
+        self._headers -= len(head)
+        found = Entity(head, start, body, end, default)
         if found.kind.startswith("multipart/"):
             self._multipart(found, depth)
         elif found.kind in ("message/rfc822", "message/global") and found.encoding.lower() in _UNENCODED and self._may_divide(found, depth):
@@ -153,7 +159,7 @@ class _Scanner:
                 entity.children.append(self.entity(start, entity.end, default, depth + 1))
         if not entity.children:
             self._parts += 1
-            entity.children.append(Entity(self._content, entity.body, entity.body, entity.end, _TEXT))
+            entity.children.append(Entity(b"", entity.body, entity.body, entity.end, _TEXT))
 
     def _delimiters(self, boundary: bytes, body: int, end: int) -> Iterator[tuple[int, int, bool]]:
         """For each delimiter line: where the octets before it end, where the line ends, and whether it is the closing one."""

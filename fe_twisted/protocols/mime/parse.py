@@ -1,7 +1,7 @@
 """A message's octets to everything that is stored beside them, in one pass and for any octets at all.
 
 Nothing here fails: what is broken is read the way :mod:`~fe_twisted.protocols.mime.entity` says, and what is too long is cut (searchable
-text at :data:`~fe_twisted.protocols.mime.text.MAX_TEXT`, decoded header fields at :data:`MAX_HEADERS`).
+text at :data:`~fe_twisted.protocols.mime.text.MAX_TEXT`, header fields at :data:`~fe_twisted.protocols.mime.entity.MAX_HEADERS`).
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fe_twisted.protocols.mime import date, header, render, text, words
+from fe_twisted.protocols.mime import charset, date, header, render, text, words
 from fe_twisted.protocols.mime import entity as entities
 from fe_twisted.protocols.mime.entity import MAX_FIELD, Entity
 from fe_twisted.protocols.mime.message import Message
 from fe_twisted.protocols.mime.parts import Part
 
-#: Octets of header fields that are decoded, in all.
-MAX_HEADERS = 4 * 1024 * 1024
 #: Bodies of at least this many octets (as encoded) are worth storing once per mailbox.
 MIN_ATTACHMENT = 4096
 #: Message ids kept of one References field: the first and the newest ones.
@@ -28,7 +26,7 @@ def parse(content: bytes) -> Message:
     """Any octets as a message."""
     entity = entities.scan(content)
     root = entities.part(entity)
-    headers = tuple(_decoded_fields(entity))
+    headers = tuple([(name.decode("ascii").lower(), words.decode(header.unfold(value[:MAX_FIELD]))) for name, value in entity.fields])
     bodystructure, body = render.structures(content, entity)
     return Message(
         size=len(content),
@@ -38,7 +36,7 @@ def parse(content: bytes) -> Message:
         bodystructure=bodystructure,
         body=body,
         sent=date.parse((entity.field(b"date") or b"").decode("latin-1")),
-        message_id=(entity.field(b"message-id") or b"").decode("utf-8", "replace"),
+        message_id=charset.decode(entity.field(b"message-id") or b""),
         references=_references(entity),
         subject=_joined(headers, "subject"),
         sender=_joined(headers, "from"),
@@ -51,16 +49,6 @@ def parse(content: bytes) -> Message:
     )
 
 
-def _decoded_fields(entity: Entity) -> Iterator[tuple[str, str]]:
-    """Name and text of each field, until :data:`MAX_HEADERS` octets were read."""
-    left = MAX_HEADERS
-    for name, value in entity.fields:
-        left -= len(name) + min(len(value), MAX_FIELD)
-        if left < 0:
-            return
-        yield name.decode("ascii").lower(), words.decode(header.unfold(value[:MAX_FIELD]))
-
-
 def _joined(headers: tuple[tuple[str, str], ...], name: str) -> str:
     return "\n".join([value for key, value in headers if key == name])
 
@@ -69,7 +57,7 @@ def _references(entity: Entity) -> tuple[str, ...]:
     for name in (b"references", b"in-reply-to"):
         found = _MESSAGE_ID.findall(entity.field(name) or b"")
         if found:
-            unique = list(dict.fromkeys([one.decode("utf-8", "replace") for one in found]))
+            unique = list(dict.fromkeys([charset.decode(one) for one in found]))
             return tuple(unique if len(unique) <= MAX_REFERENCES else [unique[0], *unique[1 - MAX_REFERENCES :]])
     return ()
 

@@ -13,20 +13,25 @@ from fe_twisted.protocols.mime.parts import Part
 #: Characters of text kept of one message.
 MAX_TEXT = 4 * 1024 * 1024
 #: Octets, still encoded and with markup, that are read for it.
-MAX_READ = 16 * 1024 * 1024
+MAX_READ = 8 * 1024 * 1024
 #: Header fields of an attached message that people look for.
 _SHOWN = (b"subject", b"from", b"to", b"cc", b"date")
 
-_HIDDEN = re.compile(r"<(?:(!--)|(script|style|template)\b)", re.IGNORECASE)
-_END_OF_HIDDEN = {name: re.compile(rf"</{name}\b[^<>]*+>?", re.IGNORECASE) for name in ("script", "style", "template")}
-_INLINE = re.compile(
-    r"</?+(?:a|abbr|acronym|b|bdi|bdo|big|cite|code|dfn|em|font|i|ins|kbd|mark|o:p|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var|wbr)"
-    r"(?:[\s/][^<>]*+)?>",
-    re.IGNORECASE,
+#: A tag's name and its attributes.
+_TAG = re.compile(r"<([/!?a-zA-Z][^\s<>/]*+)([^<>]*+)>")
+#: Tags that do not end a word; all others stand on a line of their own.
+# fmt: off
+_INLINE_NAMES = (
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "mark", "o:p",
+    "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "tt", "u", "var", "wbr",
 )
-_TAG = re.compile(r"<[/!?a-zA-Z][^<>]*+>")
-_HREF = re.compile(r"\bhref\s*+=\s*+(?:\"([^\"<>]*+)|'([^'<>]*+)|([^\s\"'<>]++))", re.IGNORECASE)
-_ENTITY = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z][a-zA-Z0-9]{1,31}));?")
+# fmt: on
+_INLINE = frozenset(slash + name for name in _INLINE_NAMES for slash in ("", "/"))
+_HIDDEN = frozenset({"script", "style", "template"})
+_HREF = re.compile(r"\bhref\s*+=\s*+(?:\"([^\"]*+)|'([^']*+)|([^\s\"']++))", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?!amp;)(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z][a-zA-Z0-9]{1,31}));?")
+#: Characters of HTML that are taken apart at a time, so that tags without any text need little memory.
+_STEP = 256 * 1024
 
 
 def fold(text: str) -> str:
@@ -34,7 +39,7 @@ def fold(text: str) -> str:
 
     Case folding, canonical composition (NFC), and every run of white space as one space, so that text matches across line breaks.
     """
-    folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
     if not folded:
         return ""
     inner = " ".join(folded.split())
@@ -44,33 +49,61 @@ def fold(text: str) -> str:
 
 
 def visible(html: str) -> str:
-    """The text of HTML: no markup, script or style; blocks on lines of their own; link targets at the end."""
-    shown = _without_hidden(html) if "<" in html else html
-    links = dict.fromkeys(first or second or third for first, second, third in _HREF.findall(shown))
-    shown = _TAG.sub("\n", _INLINE.sub("", shown))
+    """The text of HTML: no markup, script or style; blocks on lines of their own; link targets at the end.
+
+    A comment, script or style sheet that is not closed reaches to the end, as in a browser.
+    """
+    html = _without_comments(html)
+    shown: list[str] = []
+    links: dict[str, None] = {}
+    closing = ""  # the tag that ends the script or style sheet that is being skipped
+    position = 0
+    while position < len(html):
+        end = html.find("<", position + _STEP)
+        pieces = _TAG.split(html[position : end if end >= 0 else len(html)])
+        position = end if end >= 0 else len(html)
+        if not closing:
+            shown.append(pieces[0])
+        for name, attributes, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+            name = name.lower()
+            if closing:
+                if name != closing:
+                    continue
+                closing = ""
+            if name in _INLINE:
+                if name == "a" and (href := _HREF.search(attributes)):
+                    links[href[1] or href[2] or href[3] or ""] = None
+                shown.append(after)
+            elif name in _HIDDEN:
+                closing = "/" + name
+            else:
+                shown.append("\n" + after)
+    text = "".join(shown)
     if links:
-        shown = "\n".join([shown, *links])
-    return _ENTITY.sub(_character, shown) if "&" in shown else shown
+        text = "\n".join([text, *links])
+    return _without_entities(text) if "&" in text else text
 
 
-def _without_hidden(html: str) -> str:
-    """Without comments, scripts and style sheets; one that is not closed reaches to the end, as in a browser."""
+def _without_comments(html: str) -> str:
+    start = html.find("<!--")
+    if start < 0:
+        return html
     kept: list[str] = []
     position = 0
-    while found := _HIDDEN.search(html, position):
-        kept.append(html[position : found.start()])
-        if found[1]:
-            position = html.find("-->", found.end()) + 3
-            if position < 3:
-                return "".join(kept)
-        else:
-            closing = _END_OF_HIDDEN[found[2].lower()].search(html, found.end())
-            if closing is None:
-                return "".join(kept)
-            position = closing.end()
-        kept.append("\n")
+    while start >= 0:
+        kept.append(html[position:start])
+        end = html.find("-->", start + 4)
+        if end < 0:
+            return "".join(kept)
+        position = end + 3
+        start = html.find("<!--", position)
     kept.append(html[position:])
     return "".join(kept)
+
+
+def _without_entities(text: str) -> str:
+    """Character references replaced, with short cuts for the two that are common."""
+    return _ENTITY.sub(_character, text.replace("&nbsp;", " ")).replace("&amp;", "&")
 
 
 def _character(found: re.Match[str]) -> str:
