@@ -1,0 +1,378 @@
+"""Temporary mailboxes: durable, sealed, emptied without a race, and no damage stops new mail."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from fe_twisted.base import errors
+from fe_twisted.protocols.crypto.derive import spool_key
+from fe_twisted.protocols.crypto.seal import SealingKey
+from fe_twisted.storage.spool.item import Waiting, unseal
+from fe_twisted.storage.spool.spool import Counts, Spool
+from fe_twisted.storage.sqlite.connect import connect
+from tests.storage.mailbox.driving import at_once, run
+
+SERVER_KEY = bytes(range(100, 132))
+KEY = SealingKey.generate()
+BOX = "0123456789abcdef01234567"
+OTHER = "76543210fedcba9876543210"
+WHEN = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
+
+
+class Thread:
+    """Jobs lie until they are told to run, one at a time."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def run(self, job: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.jobs.append((job, done))
+        return done
+
+    def step(self) -> bool:
+        """Do the oldest job; False if there was none."""
+        if not self.jobs:
+            return False
+        job, done = self.jobs.pop(0)
+        try:
+            result = job()
+        except Exception as error:
+            done.errback(error)
+        else:
+            done.callback(result)
+        return True
+
+
+def spool_in(folder: Path, thread: Callable[[Callable[[], Any]], Deferred[Any]] = at_once, **more: Any) -> Spool:
+    return Spool(lambda mailbox_id: folder / f"{mailbox_id}-tmp.sqlite", SERVER_KEY, thread, more.pop("clock", Clock()), **more)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = spool_in(tmp_path)
+    yield spool
+    run(spool.close())
+
+
+def item(content: bytes = b"hello", delivery_id: bytes | None = None) -> Waiting:
+    return Waiting(delivery_id or os.urandom(16), WHEN, content)
+
+
+def add(spool: Spool, *contents: bytes, box: str = BOX) -> None:
+    for content in contents:
+        run(spool.add(box, KEY.public(), item(content)))
+
+
+def taken(spool: Spool, box: str = BOX) -> list[bytes]:
+    """The content of all that waits."""
+    return [unseal(row.sealed, KEY, box, row.delivery_id).content for row in run(spool.take(box, 10_000, 1 << 30))]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def found(coroutine: Any) -> list[Any]:
+    """Where the result, or the exception, will be."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results
+
+
+def test_from_nothing_to_nothing(spool: Spool, tmp_path: Path) -> None:
+    """No file before the first message, none after the last."""
+    assert not spool.waiting(BOX)
+    assert run(spool.take(BOX, 10, 1000)) == []
+    assert names(tmp_path) == set()
+    add(spool, b"one", b"two")
+    assert spool.waiting(BOX) and not spool.waiting(OTHER)
+    rows = run(spool.take(BOX, 10, 1_000_000))
+    assert taken(spool) == [b"one", b"two"]
+    run(spool.remove(BOX, [rows[0].id]))
+    assert taken(spool) == [b"two"]
+    assert run(spool.remove_if_empty(BOX)) is False
+    run(spool.remove(BOX, [rows[1].id]))
+    assert run(spool.remove_if_empty(BOX)) is True
+    assert names(tmp_path) == set()
+    assert spool.open_files == 0
+    add(spool, b"three")
+    assert taken(spool) == [b"three"]
+
+
+def test_nobody_without_the_mailbox_key_reads_it(spool: Spool, tmp_path: Path) -> None:
+    """Neither on the disk, nor with the server's key: an operator sees how much waits, not what."""
+    needle = b"the needle in the haystack"
+    add(spool, needle * 100)
+    for path in tmp_path.iterdir():
+        assert needle[:10] not in path.read_bytes()
+    opened = connect(tmp_path / f"{BOX}-tmp.sqlite", key=spool_key(SERVER_KEY, BOX))
+    for row in opened.execute("SELECT * FROM message"):
+        for value in row:
+            assert not isinstance(value, bytes) or needle[:10] not in value
+    plain = tmp_path / "everything"
+    plain.write_bytes(b"".join(value for row in opened.execute("SELECT * FROM message") for value in row if isinstance(value, bytes)))
+    assert b"INBOX" not in plain.read_bytes() and b"2026" not in plain.read_bytes()
+    opened.close()
+
+
+def test_each_file_has_a_key_of_its_own(spool: Spool, tmp_path: Path) -> None:
+    add(spool, b"one")
+    with pytest.raises(errors.DamagedFile):
+        connect(tmp_path / f"{BOX}-tmp.sqlite", key=spool_key(SERVER_KEY, OTHER))
+
+
+def test_the_same_delivery_is_stored_once(spool: Spool) -> None:
+    again = item(b"once")
+    for _ in range(3):
+        run(spool.add(BOX, KEY.public(), again))
+    assert taken(spool) == [b"once"]
+
+
+def test_what_was_added_survives_a_copy_of_the_disk(spool: Spool, tmp_path: Path) -> None:
+    """As after a power cut: file and WAL as they lie there the moment that add() returned."""
+    for number in range(20):
+        add(spool, b"%d" % number)
+        cut = tmp_path / f"cut{number}"
+        cut.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"{BOX}-tmp.sqlite{suffix}", cut)
+        after = spool_in(cut)
+        assert taken(after) == [b"%d" % n for n in range(number + 1)]
+        run(after.close())
+
+
+def test_take_is_bounded(spool: Spool) -> None:
+    add(spool, *(bytes(10_000) for _ in range(10)))
+    assert len(run(spool.take(BOX, 3, 1 << 30))) == 3
+    assert len(run(spool.take(BOX, 100, 35_000))) == 3
+    assert len(run(spool.take(BOX, 100, 1))) == 1, "a message above the limit comes alone"
+
+
+def test_refused_rows_stay_and_are_passed_over(spool: Spool) -> None:
+    add(spool, b"good", b"bad", b"fine")
+    rows = run(spool.take(BOX, 10, 1 << 30))
+    run(spool.refuse(BOX, [rows[1].id]))
+    assert taken(spool) == [b"good", b"fine"]
+    run(spool.remove(BOX, [rows[0].id, rows[2].id]))
+    assert run(spool.counts(BOX)) == Counts(waiting=0, refused=1)
+    assert run(spool.remove_if_empty(BOX)) is False
+    assert run(spool.retry(BOX)) == 1
+    assert taken(spool) == [b"bad"]
+
+
+def test_additions_that_come_together_share_a_commit(tmp_path: Path) -> None:
+    thread = Thread()
+    spool = spool_in(tmp_path, thread.run)
+    results = [found(spool.add(BOX, KEY.public(), item(b"%d" % number))) for number in range(50)]
+    assert len(thread.jobs) == 1, "one opens the file, the others wait for it"
+    jobs = 0
+    while thread.step():
+        jobs += 1
+    assert results == [[None]] * 50
+    assert jobs <= 3
+    closed = found(spool.close())
+    while thread.step():
+        pass
+    assert closed == [None]
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_an_addition_during_the_removal_is_not_lost(tmp_path: Path, steps: int) -> None:
+    """The message comes after any number of steps of the removal, and is there in the end."""
+    thread = Thread()
+    spool = spool_in(tmp_path, thread.run)
+
+    def finish(results: list[Any]) -> Any:
+        while not results:
+            assert thread.step()
+        return results[0]
+
+    first = item(b"first")
+    finish(found(spool.add(BOX, KEY.public(), first)))
+    rows = finish(found(spool.take(BOX, 10, 1 << 20)))
+    finish(found(spool.remove(BOX, [rows[0].id])))
+    removal = found(spool.remove_if_empty(BOX))
+    for _ in range(steps):
+        thread.step()
+    addition = found(spool.add(BOX, KEY.public(), item(b"second")))
+    assert finish(addition) is None
+    finish(removal)
+    rows = finish(found(spool.take(BOX, 10, 1 << 20)))
+    assert [unseal(row.sealed, KEY, BOX, row.delivery_id).content for row in rows] == [b"second"]
+    finish(found(spool.close()))
+
+
+@pytest.mark.parametrize("kind", ["zeros", "cut", "text", "foreign"])
+def test_a_damaged_file_stops_no_new_mail(tmp_path: Path, kind: str) -> None:
+    """It's moved aside with all its bytes, and never deleted."""
+    before = spool_in(tmp_path)
+    add(before, *(bytes(5000) for _ in range(20)))
+    add(before, b"other", box=OTHER)
+    run(before.close())
+    path = tmp_path / f"{BOX}-tmp.sqlite"
+    data = path.read_bytes()
+    broken = {
+        "zeros": bytes(len(data)),
+        "cut": data[: len(data) // 2],
+        "text": b"not a database\n" * 1000,
+        "foreign": (tmp_path / f"{OTHER}-tmp.sqlite").read_bytes(),
+    }[kind]
+    path.write_bytes(broken)
+    spool = spool_in(tmp_path)
+    add(spool, b"new")
+    assert taken(spool) == [b"new"]
+    assert (tmp_path / f"{BOX}-tmp.damaged-1").read_bytes() == broken
+    run(spool.close())
+    path.write_bytes(broken)
+    again = spool_in(tmp_path)
+    assert run(again.take(BOX, 10, 1 << 20)) == []
+    assert (tmp_path / f"{BOX}-tmp.damaged-2").read_bytes() == broken
+    run(again.close())
+
+
+def test_what_is_readable_in_a_damaged_file_is_saved(tmp_path: Path) -> None:
+    """One altered page costs at most the messages on it; all others reach their owner."""
+    before = spool_in(tmp_path)
+    contents = [b"%03d" % number + os.urandom(10_000) for number in range(30)]
+    add(before, *contents)
+    run(before.close())
+    path = tmp_path / f"{BOX}-tmp.sqlite"
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096  # an overflow page of one of the messages
+    data[middle : middle + 4096] = os.urandom(4096)
+    path.write_bytes(data)
+    spool = spool_in(tmp_path)
+    taken(spool)  # finds the damage, moves it aside
+    saved = taken(spool)
+    assert 29 <= len(saved) < 30 and set(saved) < set(contents)
+    assert (tmp_path / f"{BOX}-tmp.damaged-1").read_bytes() == bytes(data)
+    add(spool, b"new")
+    assert taken(spool)[-1] == b"new"
+    run(spool.close())
+
+
+def test_a_wal_without_its_file_is_not_taken_for_the_new_files(tmp_path: Path) -> None:
+    """Only a broken disk does this; still nothing is deleted, and nothing old comes back to life in a new file."""
+    spool = spool_in(tmp_path)
+    add(spool, b"old")
+    wal = tmp_path / f"{BOX}-tmp.sqlite-wal"
+    kept = wal.read_bytes()
+    run(spool.close())
+    (tmp_path / f"{BOX}-tmp.sqlite").unlink()
+    wal.write_bytes(kept)
+    spool = spool_in(tmp_path)
+    add(spool, b"new")
+    assert taken(spool) == [b"new"]
+    assert (tmp_path / f"{BOX}-tmp.damaged-1-wal").read_bytes() == kept
+    run(spool.close())
+
+
+def test_idle_files_are_closed(tmp_path: Path) -> None:
+    clock = Clock()
+    spool = spool_in(tmp_path, clock=clock, idle=60.0)
+    add(spool, b"one")
+    clock.advance(59)
+    assert spool.open_files == 1
+    add(spool, b"two")
+    clock.advance(59)
+    assert spool.open_files == 1
+    clock.advance(60)
+    assert spool.open_files == 0
+    assert not clock.getDelayedCalls()
+    assert taken(spool) == [b"one", b"two"]
+    run(spool.close())
+    assert not clock.getDelayedCalls()
+
+
+def test_number_of_open_files_is_bounded(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path, max_open=3)
+    boxes = [f"{number:024x}" for number in range(10)]
+    for box in boxes:
+        add(spool, box.encode(), box=box)
+        assert spool.open_files <= 3
+    for box in boxes:
+        assert taken(spool, box) == [box.encode()]
+    run(spool.close())
+
+
+def test_after_close(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    add(spool, b"one")
+    run(spool.close())
+    assert names(tmp_path) == {f"{BOX}-tmp.sqlite"}
+    with pytest.raises(errors.Later):
+        add(spool, b"two")
+
+
+def test_destroy(spool: Spool, tmp_path: Path) -> None:
+    add(spool, b"one")
+    run(spool.destroy(BOX))
+    assert names(tmp_path) == set()
+    run(spool.destroy(BOX))
+
+
+def test_bad_arguments_are_errors_of_the_caller_only(spool: Spool) -> None:
+    with pytest.raises(ValueError, match="delivery id"):
+        run(spool.add(BOX, KEY.public(), item(delivery_id=b"short")))
+    with pytest.raises(ValueError, match="public sealing key"):
+        run(spool.add(BOX, b"no key", item()))
+    add(spool, b"good")
+    assert taken(spool) == [b"good"]
+
+
+FILL = """
+import datetime, os, sys
+from pathlib import Path
+from twisted.internet.defer import execute
+from twisted.internet.task import Clock
+from fe_twisted.base import errors
+from fe_twisted.protocols.crypto.seal import SealingKey
+from fe_twisted.storage.spool.item import Waiting
+from fe_twisted.storage.spool.spool import Spool
+from tests.storage.mailbox.driving import run
+
+folder, key, box = Path(sys.argv[1]), SealingKey.generate(), "0123456789abcdef01234567"
+new = lambda: Spool(lambda i: folder / f"{i}-tmp.sqlite", bytes(32), execute, Clock())
+spool, accepted, refused = new(), set(), 0
+for size in [1000, 20_000, 300_000, 5000] * 30:
+    item = Waiting(os.urandom(16), datetime.datetime.now(datetime.UTC), os.urandom(size))
+    try:
+        run(spool.add(box, key.public(), item))
+        accepted.add(item.delivery_id)
+    except errors.DiskFull:
+        refused += 1
+try:
+    run(spool.add("ab" * 12, key.public(), item))
+except errors.DiskFull:
+    refused += 1
+run(spool.close())
+stored = {row.delivery_id for row in run(new().take(box, 10_000, 1 << 30))}
+print(len(accepted), refused, stored == accepted)
+"""
+
+
+def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """A real one, of 2 MB: what was accepted is there after reopening, the rest got «insufficient storage», a new file included."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    script = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" -c "$3" "$1"'
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, script.split("&&")[0], "sh", str(tmp_path)], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("this system does not let us mount a small file system")
+    done = subprocess.run([*command, script, "sh", str(tmp_path), sys.executable, FILL], check=True, capture_output=True, text=True)
+    accepted, refused, equal = done.stdout.split()
+    assert int(accepted) > 5 and int(refused) > 50
+    assert equal == "True"
