@@ -56,9 +56,7 @@ async def _answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, c
         async for rows in batches:
             found += len(rows)
             numbers = view.uids.sequence_numbers([row[uid_at] for row in rows])
-            for response in plan.render(rows, numbers, view.flags):
-                await _send(session.wire, response)
-            await session.wire.drained()
+            await _send(session.wire, plan.render(rows, numbers, view.flags))
     finally:
         # A generator that is left halfway holds its read transaction until it is closed.
         close = getattr(batches, "aclose", None)
@@ -67,10 +65,12 @@ async def _answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, c
     return found
 
 
-async def _send(wire: Wire, response: bytes) -> None:
-    if len(response) <= PIECE:
-        wire.write(response)
-        return
-    for start in range(0, len(response), PIECE):
-        wire.write(response[start : start + PIECE])
-        await wire.drained()
+async def _send(wire: Wire, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        if len(piece) <= PIECE:
+            wire.write(piece)
+            continue
+        for start in range(0, len(piece), PIECE):
+            wire.write(piece[start : start + PIECE])
+            await wire.drained()
+    await wire.drained()
