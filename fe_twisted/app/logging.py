@@ -14,6 +14,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
@@ -32,14 +33,15 @@ _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z")
 class LineObserver:
     """Writes events to a file.
 
-    :param file: text, flushed after each line.
+    :param file: the path of a file, made with mode 0600 and appended to; or a text stream, flushed after each line.
     :param layout: ``text`` or ``json``.
     :param addresses: ``full``, ``hashed`` or ``none``.
     :param level: the name of the least important level that is written.
     """
 
-    def __init__(self, file: TextIO, layout: str, addresses: str, level: str) -> None:
-        self._file = file
+    def __init__(self, file: TextIO | Path, layout: str, addresses: str, level: str) -> None:
+        self._path = file if isinstance(file, Path) else None
+        self._file = _open(file) if isinstance(file, Path) else file
         self._line = _json_line if layout == "json" else _text_line
         self._address = _address_writer(addresses)
         self._level = LogLevel.levelWithName(level)
@@ -60,6 +62,17 @@ class LineObserver:
             # Nowhere left to say it: the disk of the log is full or the terminal is gone.
             return
 
+    def reopen(self) -> None:
+        """After a log rotation: write to the file that has the name now; the old one goes on if there can be none."""
+        if self._path is None:
+            return
+        try:
+            new = _open(self._path)
+        except OSError:
+            return
+        self._file.close()
+        self._file = new
+
     def _fields(self, event: LogEvent) -> Iterator[tuple[str, object]]:
         if _is_ours(event):
             for name, value in event.get("fields", {}).items():
@@ -79,6 +92,11 @@ class LineObserver:
         failure = event.get("log_failure")
         if isinstance(failure, Failure):
             yield "traceback", failure.getTraceback()
+
+
+def _open(path: Path) -> TextIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def _is_ours(event: LogEvent) -> bool:

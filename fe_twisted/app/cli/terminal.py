@@ -60,26 +60,28 @@ def verb(function: F) -> F:
 
     def set_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
         if value is not None:
-            context.find_root().ensure_object(Terminal).config = value
+            _of(context).config = value
 
     def set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value:
-            context.find_root().ensure_object(Terminal).json = True
+            _of(context).json = True
 
     file = click.Path(dir_okay=False, path_type=Path)
-    for option in (
-        click.option("--json", is_flag=True, expose_value=False, callback=set_json, help="Print one JSON object instead of text."),
-        click.option(
-            "--config", type=file, metavar="FILE", expose_value=False, callback=set_config, help=f"The settings file; else {PREFIX}CONFIG."
-        ),
-    ):
-        function = option(function)
-    return function
+    with_json = click.option("--json", is_flag=True, expose_value=False, callback=set_json, help="Print one JSON object instead of text.")
+    with_config = click.option(
+        "--config", type=file, metavar="FILE", expose_value=False, callback=set_config, help=f"The settings file; else {PREFIX}CONFIG."
+    )
+    decorated: F = with_config(with_json(function))
+    return decorated
 
 
 def terminal() -> Terminal:
     """Of the command that runs now."""
-    return click.get_current_context().find_root().ensure_object(Terminal)
+    return _of(click.get_current_context())
+
+
+def _of(context: click.Context) -> Terminal:
+    return context.find_root().ensure_object(Terminal)
 
 
 def password_from_input() -> str:
@@ -90,7 +92,7 @@ def password_from_input() -> str:
     if sys.stdin.isatty():
         password = str(click.prompt("Password", hide_input=True, err=True))
     else:
-        password = click.get_text_stream("stdin").readline().rstrip("\r\n")
+        password = sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise click.UsageError("a password was expected on the standard input, and nothing came")
     return password

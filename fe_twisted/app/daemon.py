@@ -1,0 +1,125 @@
+"""The top service under ``twistd``: what must happen in which phase of the process.
+
+========================  =============================================================================
+when                      what
+========================  =============================================================================
+``setServiceParent``      the application is handed our log observer, before twistd starts its own
+``privilegedStartService``  sockets are bound, perhaps as root, after the fork
+``startService``          privileges are gone: everything else is made (see :mod:`fe_twisted.app.wiring`)
+``stopService``           sessions end, files close; twistd waits for it
+========================  =============================================================================
+
+Nothing that a fork would break, no thread and no open database, exists before ``startService``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import ILogObserver
+
+from fe_twisted import __version__
+from fe_twisted.app.logging import LineObserver
+from fe_twisted.app.ports import bind
+from fe_twisted.app.wiring import Parts, build
+from fe_twisted.base import log
+from fe_twisted.base.errors import MailError
+from fe_twisted.base.settings import Settings
+
+
+class Daemon(Service):
+    """The whole service.
+
+    :param observer: where the log goes; None leaves it to twistd.
+    """
+
+    def __init__(self, settings: Settings, reactor: Any, observer: LineObserver | None) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._observer = observer
+        self._sockets: dict[str, list[socket.socket]] = {}
+        self._parts: Parts | None = None
+        self._on_terminal = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Also hand the application its log observer: twistd asks for it right after this."""
+        super().setServiceParent(parent)
+        if self._observer is not None:
+            parent.setComponent(ILogObserver, self._observer)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports.
+
+        :raises SystemExit: one cannot be had.
+        """
+        super().privilegedStartService()
+        for door, port in self._settings.ports().items():
+            self._sockets[door] = [made for made in (self._bind(door, each, port) for each in self._settings.interfaces) if made]
+            if not self._sockets[door]:
+                _refuse(f"no address to listen on for {door}: this machine has no IPv6; add an IPv4 address to interfaces")
+
+    def startService(self) -> None:
+        """Make and start everything.
+
+        :raises SystemExit: something cannot be used.
+        """
+        super().startService()
+        try:
+            self._parts = build(self._settings, self._reactor, self._sockets)
+        except MailError as error:
+            _refuse(f"{error.public} ({error.reason})" if error.reason else error.public)
+        except OSError as error:
+            _refuse(str(error))
+        self._parts.startService()
+        self._on_terminal = os.isatty(1)
+        signal.signal(signal.SIGHUP, self._hangup)
+        log.event("server.started", version=__version__, hostname=self._settings.hostname, settings=self._settings.file)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop everything; fires when all files are closed."""
+        super().stopService()
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return succeed(None)
+        log.event("server.stopping")
+        return parts.stopService().addCallback(lambda _: log.event("server.stopped"))
+
+    def _bind(self, door: str, interface: str, port: int) -> socket.socket | None:
+        try:
+            return bind(interface, port)
+        except OSError as error:
+            _refuse(f"port {port} ({door}) on {interface} cannot be had: {error.strerror}; {_remedy(error, door)}")
+
+    def _hangup(self, *_: object) -> None:
+        """SIGHUP: the operator's «read the certificate again», or the kernel's «your terminal is gone»."""
+        if self._on_terminal and not os.isatty(1):
+            self._reactor.callFromThread(self._reactor.stop)
+        else:
+            self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        if self._observer is not None:
+            self._observer.reopen()
+        if self._parts is not None:
+            self._parts.reload()
+
+
+def _remedy(error: OSError, door: str) -> str:
+    if isinstance(error, PermissionError):
+        return "ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    return f"is the server running already? Otherwise change {door}_port or port_offset"
+
+
+def _refuse(text: str) -> NoReturn:
+    """Say why there is no start, in the log and on the terminal, and end with status 1."""
+    log.warning("server.not_started", reason=text)
+    # twistd has put the log in the place of sys.stderr by now.
+    if sys.__stderr__ is not None:
+        print(f"forwardemail: {text}", file=sys.__stderr__)
+    raise SystemExit(1)

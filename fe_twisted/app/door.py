@@ -1,0 +1,103 @@
+"""The way from a user name and a password to an open mailbox, and out of it again when the directory says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from fe_twisted.base import log
+from fe_twisted.base.addresses import parse_address
+from fe_twisted.base.errors import MailError, WrongPassword
+from fe_twisted.services.login.authenticate import Login
+from fe_twisted.storage.directory.api import Alias, AliasState, KeySlot
+from fe_twisted.storage.directory.lookup import Lookups
+from fe_twisted.storage.mailbox.api import Mailbox
+from fe_twisted.storage.mailbox.local import LocalMailbox
+from fe_twisted.storage.mailbox.registry import OpenMailboxes
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """What a session's right to be here rests on: the alias, and the credentials that it had at login."""
+
+    address: str
+    slots: frozenset[bytes]
+
+
+class LocalDoor:
+    """Opens mailboxes whose files are here; see :class:`fe_twisted.servers.imap.door.Door`.
+
+    The command line changes the directory while the server runs.  :meth:`look`, called every second, notices it: sessions of
+    an alias that was removed, switched off, given a new mailbox or a new password are ended and the file is let go.
+
+    :param expel: ends all sessions of a mailbox.
+    """
+
+    def __init__(self, login: Login, lookups: Lookups, mailboxes: OpenMailboxes[LocalMailbox], expel: Callable[[str], object]) -> None:
+        self._login = login
+        self._lookups = lookups
+        self._mailboxes = mailboxes
+        self._expel = expel
+        self._rights: dict[str, _Right] = {}
+        self._generation = -1
+
+    async def login(self, user: bytes, password: bytes, peer: str) -> tuple[str, Mailbox]:
+        """See the interface."""
+        opened = await self._login.authenticate(user, password, peer=peer)
+        mailbox_id = opened.alias.mailbox_id or ""
+        mailbox = await self._mailboxes.open(mailbox_id, opened.mailbox_key)
+        try:
+            # Looked up again: what changed before this line is seen here, and what changes after it is seen by look().
+            found = await self._lookups.login(parse_address(opened.alias.address))
+            if found is None or not _may(found[0], mailbox_id):
+                raise WrongPassword
+        except BaseException:
+            self._mailboxes.release(mailbox)
+            raise
+        self._rights.setdefault(mailbox_id, _Right(opened.alias.address, _slots(found[1])))
+        # Mail that waited moves in; SELECT waits for it, the answer to LOGIN does not.
+        Deferred.fromCoroutine(mailbox.poll()).addErrback(_poll_failed, mailbox_id)
+        return opened.alias.address, mailbox
+
+    def leave(self, mailbox: Mailbox) -> None:
+        """See the interface."""
+        self._mailboxes.release(cast(LocalMailbox, mailbox))
+
+    async def look(self) -> None:
+        """Compare the open mailboxes with the directory, if that changed since the last time."""
+        generation = await self._lookups.generation()
+        if generation == self._generation:
+            return
+        for mailbox_id, right in list(self._rights.items()):
+            if self._mailboxes.get(mailbox_id) is None:
+                del self._rights[mailbox_id]
+                continue
+            found = await self._lookups.login(parse_address(right.address))
+            if found is None or not _may(found[0], mailbox_id) or not right.slots <= _slots(found[1]):
+                log.event("login.revoked", address=right.address, mailbox=mailbox_id)
+                self._rights.pop(mailbox_id, None)
+                self._expel(mailbox_id)
+                await self._mailboxes.evict(mailbox_id)
+        # Only now, so that a failure on the way is tried again.
+        self._generation = generation
+
+
+def _may(alias: Alias, mailbox_id: str) -> bool:
+    return alias.mailbox_id == mailbox_id and alias.state is AliasState.ENABLED
+
+
+def _slots(slots: list[KeySlot]) -> frozenset[bytes]:
+    return frozenset(slot.wrapped for slot in slots)
+
+
+def _poll_failed(failure: Failure, mailbox_id: str) -> None:
+    """The mail stays where it is, and the next poll tries again."""
+    error = cast(BaseException, failure.value)
+    if isinstance(error, MailError):
+        log.warning("merge.failed", mailbox=mailbox_id, reason=error.reason or str(error))
+    else:
+        log.failure("merge.failed", error, mailbox=mailbox_id)
