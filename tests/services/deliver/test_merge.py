@@ -1,0 +1,268 @@
+"""Waiting mail moves in: in order, once, and whatever happens on the way.  With real files on both sides."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from fe_twisted.base import errors, faults
+from fe_twisted.protocols.crypto.seal import SealingKey
+from fe_twisted.services.deliver import merge as merging
+from fe_twisted.services.deliver.deliver import Deliver
+from fe_twisted.services.deliver.merge import Merge
+from fe_twisted.storage.directory.api import Alias, AliasState
+from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.registry import OpenMailboxes
+from fe_twisted.storage.spool.item import Waiting
+from fe_twisted.storage.spool.spool import Counts, Spool
+from tests.storage.mailbox.driving import ID, KEY, at_once, collect, run
+
+SERVER_KEY = bytes(range(50, 82))
+WHEN = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
+
+
+class Box:
+    """The whole of storage and delivery over one folder, as a process has it."""
+
+    def __init__(self, folder: Path, public: bytes | None = None) -> None:
+        self.folder = folder
+        self.files = MailboxFiles(folder)
+        self.public = public or self.files.create(ID, KEY)
+        self.clock = Clock()
+        self.clock.advance(time.time())
+        self.spool = Spool(self.files.temporary_path, SERVER_KEY, at_once, self.clock)
+        self.merge = Merge(self.spool, at_once)
+        self.registry: OpenMailboxes[LocalMailbox] = OpenMailboxes(self.opened, self.clock)
+        self.deliver = Deliver(self.registry, self.spool)
+        self.alias = Alias(1, "hello@example.com", AliasState.ENABLED, ID, self.public, "local", "")
+
+    async def opened(self, mailbox_id: str, key: bytes) -> LocalMailbox:
+        return await open_mailbox(self.files, mailbox_id, key, at_once, self.clock, self.merge.poll)
+
+    def receive(self, content: bytes, delivery_id: bytes | None = None) -> None:
+        run(self.deliver.deliver(self.alias, content, delivery_id or os.urandom(16), WHEN))
+
+    def login(self) -> LocalMailbox:
+        mailbox = run(self.registry.open(ID, KEY))
+        run(mailbox.poll())
+        return mailbox
+
+    def contents(self, mailbox: LocalMailbox, folder: str = "INBOX") -> list[bytes]:
+        selected = run(mailbox.select(folder, claim_recent=False))
+        return [content for (content,) in run(collect(mailbox.fetch(selected.folder_id, selected.uids, ["content"])))]
+
+    def close(self) -> None:
+        run(self.registry.close_all())
+        run(self.spool.close())
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    box = Box(tmp_path / "mailboxes")
+    yield box
+    mailbox = run(box.registry.open(ID, KEY))
+    assert run(mailbox.check_consistency()) == []
+    box.close()
+
+
+def mail(number: int, size: int = 100) -> bytes:
+    return b"Subject: message %d\r\nDate: Tue, 3 Feb 2026 04:05:06 +0000\r\n\r\nbody %d\r\n" % (number, number) + b"x" * size + b"\r\n"
+
+
+def test_all_arrive_in_order_and_the_file_goes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", 7)
+    sent = [mail(number) for number in range(30)]
+    for content in sent:
+        box.receive(content)
+    mailbox = box.login()
+    assert box.contents(mailbox) == sent
+    assert not box.spool.waiting(ID)
+    assert {path.name for path in box.folder.iterdir()} == {f"{ID}.sqlite{suffix}" for suffix in ("", "-wal", "-shm")}
+    selected = run(mailbox.select("INBOX", claim_recent=False))
+    dates = run(collect(mailbox.fetch(selected.folder_id, selected.uids, ["internaldate"])))
+    assert set(dates) == {(b" 3-Feb-2026 04:05:06 +0000",)}
+
+
+def test_straight_in_while_open_and_watchers_hear_of_it(box: Box) -> None:
+    mailbox = box.login()
+    heard: list[int] = []
+    mailbox.watch(lambda folder, modseq: heard.append(folder))
+    box.receive(mail(1))
+    assert len(heard) == 1
+    assert box.contents(mailbox) == [mail(1)]
+
+
+def test_large_messages_make_batches_of_their_own(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "BATCH_BYTES", 100_000)
+    sent = [mail(number, 90_000) for number in range(5)] + [mail(9, 300_000)]
+    for content in sent:
+        box.receive(content)
+    assert box.contents(box.login()) == sent
+
+
+def test_delivery_repeated_in_both_places_is_stored_once(box: Box) -> None:
+    """The sender got no answer and tried again, or the process died between two steps."""
+    delivery = bytes(range(16))
+    box.receive(mail(1), delivery)
+    box.receive(mail(1), delivery)
+    mailbox = box.login()
+    box.receive(mail(1), delivery)
+    run(box.spool.add(ID, box.public, Waiting(delivery, WHEN, mail(1))))
+    assert run(mailbox.poll()) == 0
+    assert box.contents(mailbox) == [mail(1)]
+    assert not box.spool.waiting(ID)
+
+
+def test_folder_and_flags_are_kept_and_a_lost_folder_is_inbox(box: Box) -> None:
+    run(box.spool.add(ID, box.public, Waiting(os.urandom(16), WHEN, mail(1), "Junk", frozenset({"\\Seen", "$Junk"}))))
+    run(box.spool.add(ID, box.public, Waiting(os.urandom(16), WHEN, mail(2), "No such folder")))
+    mailbox = box.login()
+    assert box.contents(mailbox, "Junk") == [mail(1)]
+    assert box.contents(mailbox) == [mail(2)]
+    assert run(mailbox.status("Junk")).unseen == 0 and "$Junk" in mailbox.keywords()
+
+
+def test_rows_that_do_not_open_stay_and_stop_nobody(box: Box) -> None:
+    box.receive(mail(1))
+    run(box.spool.add(ID, SealingKey.generate().public(), Waiting(os.urandom(16), WHEN, mail(2))))
+    box.receive(mail(3))
+    mailbox = box.login()
+    assert box.contents(mailbox) == [mail(1), mail(3)]
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
+    assert run(mailbox.poll()) == 0
+    box.receive(mail(4))
+    run(box.spool.add(ID, box.public, Waiting(os.urandom(16), WHEN, mail(5))))
+    assert run(mailbox.poll()) == 1
+    assert box.contents(mailbox) == [mail(1), mail(3), mail(4), mail(5)]
+
+
+class Refusing:
+    """A mailbox that fails as told."""
+
+    def __init__(self, mailbox: LocalMailbox, error: Exception, bad: bytes | None = None) -> None:
+        self.mailbox, self.error, self.bad = mailbox, error, bad
+
+    async def append(self, name: str, messages: Any) -> Any:
+        if self.bad is None or any(message.content == self.bad for message in messages):
+            raise self.error
+        return await self.mailbox.append(name, messages)
+
+
+@pytest.mark.parametrize("error", [errors.DiskFull(), errors.StorageFailed(), errors.OverQuota()], ids=lambda e: type(e).__name__)
+def test_a_mailbox_in_trouble_leaves_all_for_the_next_time(box: Box, error: errors.MailError) -> None:
+    box.receive(mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    with pytest.raises(type(error)):
+        run(box.merge.merge(ID, Refusing(mailbox, error), key))
+    assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
+    assert run(mailbox.poll()) == 1
+    assert box.contents(mailbox) == [mail(1)]
+
+
+@pytest.mark.parametrize("error", [errors.MessageTooLarge(), RuntimeError("bug")], ids=lambda e: type(e).__name__)
+def test_one_message_that_cannot_be_stored_holds_no_other_up(box: Box, error: Exception) -> None:
+    for number in range(5):
+        box.receive(mail(number))
+    mailbox = run(box.registry.open(ID, KEY))
+    came = run(box.merge.merge(ID, Refusing(mailbox, error, bad=mail(2)), run(mailbox.sealing_key())))
+    assert came == 4
+    assert box.contents(mailbox) == [mail(0), mail(1), mail(3), mail(4)]
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
+    run(box.spool.retry(ID))
+    assert run(mailbox.poll()) == 1, "once the bug is mended it can come in"
+
+
+def test_two_polls_at_once_are_one_merge(tmp_path: Path) -> None:
+    """The second waits, and finds nothing left to do; or does what came meanwhile."""
+    box = Box(tmp_path / "mailboxes")
+    for number in range(3):
+        box.receive(mail(number))
+    mailbox = run(box.registry.open(ID, KEY))
+    jobs: list[tuple[Any, Deferred[Any]]] = []
+
+    def thread(job: Any) -> Deferred[Any]:
+        jobs.append((job, Deferred()))
+        return jobs[-1][1]
+
+    slow = Merge(box.spool, thread)
+    results: list[Any] = []
+    for _ in range(3):
+        Deferred.fromCoroutine(slow.poll(mailbox)).addBoth(results.append)
+    assert len(jobs) == 1 and not results, "one unseals, the others wait"
+    run(box.spool.add(ID, box.public, Waiting(os.urandom(16), WHEN, mail(3))))
+    while jobs:
+        job, done = jobs.pop(0)
+        done.callback(job())
+    assert sorted(results) == [0, 0, 4]
+    assert box.contents(mailbox) == [mail(number) for number in range(4)]
+    box.close()
+
+
+# -- crashes --------------------------------------------------------------------------------------
+
+
+def a_day(box: Box, acknowledged: list[bytes]) -> None:
+    """Mail comes, the owner logs in, more comes, the owner leaves, more comes, the owner is back."""
+    numbers = iter(range(100))
+
+    def receive() -> None:
+        content = mail(next(numbers), 3000)
+        box.receive(content)
+        acknowledged.append(content)
+
+    for _ in range(4):
+        receive()
+    mailbox = box.login()
+    receive()
+    box.registry.release(mailbox)
+    box.clock.advance(60)
+    for _ in range(3):
+        receive()
+    box.login()
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 5])
+@pytest.mark.parametrize("point", faults.POINTS)
+def test_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, nth: int) -> None:
+    """The disk as it is at that moment is what the next process finds: nothing acknowledged is lost, nothing is doubled."""
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", 2)
+    before = Box(tmp_path / "mailboxes")
+    acknowledged: list[bytes] = []
+    promised: list[bytes] = []
+    image = tmp_path / "image"
+
+    def crash(name: str) -> None:
+        shutil.copytree(before.folder, image, ignore=shutil.ignore_patterns("*-shm"))
+        promised.extend(acknowledged)
+
+    faults.arm(f"{point}:{nth}", crash)
+    try:
+        a_day(before, acknowledged)
+    finally:
+        faults.disarm()
+    before.close()
+    if not image.exists():
+        assert nth > 1, "every point is reached at least once"
+        return
+    after = Box(image, before.public)
+    mailbox = after.login()
+    stored = after.contents(mailbox)
+    assert len(stored) == len(set(stored)), "doubled"
+    assert set(promised) <= set(stored), "lost"
+    assert set(stored) <= set(acknowledged)
+    assert not after.spool.waiting(ID)
+    assert run(mailbox.check_consistency()) == []
+    after.receive(mail(1000))
+    assert after.contents(mailbox)[-1] == mail(1000)
+    after.close()
