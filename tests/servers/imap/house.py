@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
@@ -106,17 +107,64 @@ class Client:
         return bool(self.transport.disconnecting)
 
 
+class Slow(StringTransport):
+    """A network that holds 64 KiB and moves only when it is told to."""
+
+    room = 65_536
+    #: The most that was ever held.
+    most = 0
+    held = 0
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.held += len(data)
+        self.most = max(self.most, self.held)
+        if self.held > self.room and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def move(self) -> bytes:
+        """The client reads all that is there."""
+        data = self.value()
+        self.clear()
+        self.held = 0
+        if self.producer is not None:
+            self.producer.resumeProducing()
+        return bytes(data)
+
+
+class Threads:
+    """Runs functions at once, or, while ``held``, when :meth:`work` is called."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def run(self, function: Callable[[], Any]) -> Deferred[Any]:
+        if not self.held:
+            return at_once(function)
+        waiting: Deferred[Any] = Deferred()
+        self._waiting.append((function, waiting))
+        return waiting
+
+    def work(self) -> None:
+        """Let everything that waits be done, and what it leads to."""
+        while self._waiting:
+            function, waiting = self._waiting.pop(0)
+            execute(function).addBoth(waiting.callback)
+
+
 class House:
     """One mailbox and everybody who looks at it."""
 
     def __init__(self, path: Path, **options: Any) -> None:
+        self.threads = Threads()
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
         files = MailboxFiles(path / "mailboxes")
         files.create(ID, KEY)
         self.waiting: list[bytes] = []
         self.polls = 0
-        self.mailbox = run(open_mailbox(files, ID, KEY, at_once, self.clock, self._poll))
+        self.mailbox = run(open_mailbox(files, ID, KEY, self.threads.run, self.clock, self._poll))
         self.doorman = Doorman(self.mailbox)
         self.connections = ConnectionLimit(total=100, per_address=50)
         options.setdefault("plaintext_login_from_loopback", True)
@@ -131,9 +179,11 @@ class House:
             await mailbox.append("INBOX", [NewMessage(content) for content in waiting])
         return len(waiting)
 
-    def connect(self, *, chunk: int = 1 << 20, peer: str = "127.0.0.1", secure: bool = False) -> Client:
+    def connect(
+        self, *, chunk: int = 1 << 20, peer: str = "127.0.0.1", secure: bool = False, network: type[StringTransport] = StringTransport
+    ) -> Client:
         """A new connection; the greeting is still to be taken."""
-        transport = StringTransport(peerAddress=IPv4Address("TCP", peer, 4711), lenient=True)
+        transport = network(peerAddress=IPv4Address("TCP", peer, 4711), lenient=True)
         if secure:
             directlyProvides(transport, ISSLTransport)
         protocol = self.factory.buildProtocol(None)
@@ -156,6 +206,8 @@ class House:
 
     def close(self) -> None:
         """All clients go; then the mailbox must be whole and nobody may have kept it."""
+        self.threads.held = False
+        self.threads.work()
         for client in self.clients:
             if not client.protocol._lost:
                 client.drop()
