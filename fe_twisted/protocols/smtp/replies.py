@@ -46,9 +46,7 @@ class Reply:
             text = _UNPRINTABLE.sub("?", text)
             lines += [text] if len(text) <= room else textwrap.wrap(text, room)
         last = len(lines) - 1
-        return "".join(
-            f"{self.code}{'-' if number < last else ' '}{status}{line}\r\n" for number, line in enumerate(lines)
-        ).encode("ascii")
+        return "".join(f"{self.code}{'-' if number < last else ' '}{status}{line}\r\n" for number, line in enumerate(lines)).encode("ascii")
 
 
 def reply_to(error: BaseException | None) -> Reply:

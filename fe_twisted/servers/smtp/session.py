@@ -78,9 +78,7 @@ class Session(Protocol, TimeoutMixin):
         self.id = ids.connection_id()
         self.peer = ""
         self.tls: TLSInfo | None = None
-        self.parser = Parser(
-            command_line=self.limits.command_line, text_line=self.limits.text_line, message=self.limits.message_size
-        )
+        self.parser = Parser(command_line=self.limits.command_line, text_line=self.limits.text_line, message=self.limits.message_size)
         #: The last reply is on its way, or the client is gone; whatever else comes is not looked at.
         self.closing = False
         self.commands = self.errors = self.messages = 0

@@ -73,9 +73,7 @@ class FindRecipient(Protocol):
 class Deliverer(Protocol):
     """What this service needs of :class:`fe_twisted.services.deliver.deliver.Deliver`."""
 
-    async def deliver(
-        self, alias: Alias, content: bytes, delivery_id: bytes, received_at: datetime.datetime
-    ) -> None:
+    async def deliver(self, alias: Alias, content: bytes, delivery_id: bytes, received_at: datetime.datetime) -> None:
         """Return when the bytes are durable; an id that is stored already is success.
 
         :raises MailError: nothing was stored.
@@ -226,16 +224,10 @@ class Receive:
 
     def _hop(self, transaction: Transaction, received_at: datetime.datetime) -> trace.Hop:
         client = transaction.client
-        protocol = trace.protocol_name(
-            extended=client.extended, tls=client.tls is not None, utf8=transaction.sender.smtputf8
-        )
-        return trace.Hop(
-            client.helo, client.address, self._hostname, protocol, transaction.id, received_at, client.tls
-        )
+        protocol = trace.protocol_name(extended=client.extended, tls=client.tls is not None, utf8=transaction.sender.smtputf8)
+        return trace.Hop(client.helo, client.address, self._hostname, protocol, transaction.id, received_at, client.tls)
 
-    async def _deliver_one(
-        self, transaction: Transaction, recipient: Recipient, hop: trace.Hop, stable: bytes | None
-    ) -> Outcome:
+    async def _deliver_one(self, transaction: Transaction, recipient: Recipient, hop: trace.Hop, stable: bytes | None) -> Outcome:
         """One recipient's delivery; every error becomes its outcome, so that the others go on."""
         fields = {"conn": transaction.client.connection, "id": transaction.id, "recipient": recipient.alias.address}
         if recipient.alias.state is AliasState.DISCARD:
