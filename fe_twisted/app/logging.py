@@ -15,7 +15,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
@@ -27,6 +27,7 @@ Addresses = Literal["full", "hashed", "none"]
 
 #: A value that can stand in a text line without quotes.
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z")
+_PORT_TALK = re.compile(r".* starting on \S+|\(.*Port .* Closed\)")
 
 
 @implementer(ILogObserver)
@@ -48,8 +49,8 @@ class LineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event; what cannot be rendered is said so rather than raised into the caller."""
-        level = event.get("log_level", LogLevel.info)
-        if level < self._level or _is_noise(event):
+        level = _level_of(event)
+        if level < self._level:
             return
         try:
             line = self._line(event["log_time"], level.name, _name(event), dict(self._fields(event)))
@@ -107,12 +108,15 @@ def _name(event: LogEvent) -> str:
     if _is_ours(event):
         return str(event["event"])
     namespace = str(event.get("log_namespace") or "log_legacy")
-    return "twisted" if namespace == "log_legacy" else namespace
+    return "twisted" if namespace.startswith(("log_legacy", "twisted.")) else namespace
 
 
-def _is_noise(event: LogEvent) -> bool:
-    """``MxFactory starting on 25``: the service says so in its own words."""
-    return event.get("eventSource") is not None
+def _level_of(event: LogEvent) -> Any:
+    """Twisted's level, but what it says of each port at start and stop, for which the service has its own words, is for debugging."""
+    level = event.get("log_level", LogLevel.info)
+    if level is LogLevel.info and _PORT_TALK.fullmatch(str(event.get("log_text", ""))):
+        return LogLevel.debug
+    return level
 
 
 def _address_writer(addresses: str) -> Callable[[object], object]:

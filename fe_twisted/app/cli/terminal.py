@@ -89,10 +89,8 @@ def password_from_input() -> str:
 
     :raises click.UsageError: nothing came.
     """
-    if sys.stdin.isatty():
-        password = str(click.prompt("Password", hide_input=True, err=True))
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
+    asked = sys.stdin.isatty()
+    password = str(click.prompt("Password", hide_input=True, err=True)) if asked else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise click.UsageError("a password was expected on the standard input, and nothing came")
     return password
