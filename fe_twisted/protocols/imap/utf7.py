@@ -11,7 +11,8 @@ import binascii
 import re
 
 _ENCODE = re.compile(r"[^\x20-\x7e]+|&")
-_DECODE = re.compile(rb"&([^-]*)-")
+#: The class holds no ``&``, so that a name full of them is read once and not once for each.
+_DECODE = re.compile(rb"&([A-Za-z0-9+,]*+)-")
 _PLAIN = re.compile(rb"[\x20-\x25\x27-\x7e]*")
 
 
@@ -64,7 +65,5 @@ def _plain(octets: bytes) -> str:
 def _unshift(coded: bytes) -> str:
     if not coded:
         return "&"
-    if b"/" in coded:
-        raise ValueError("modified base64 has ',' for '/'")
     padded = coded.replace(b",", b"/") + b"=" * (-len(coded) % 4)
     return binascii.a2b_base64(padded, strict_mode=True).decode("utf-16-be")

@@ -208,10 +208,10 @@ GOOD: list[tuple[bytes, Any]] = [
     (b'SEARCH SENTBEFORE "29-Feb-2024"', Search(k.Date(k.DateOf.SENT, k.Compare.BEFORE, datetime.date(2024, 2, 29)))),
     (b"SEARCH SAVEDON 01-Jan-2000", Search(k.Date(k.DateOf.SAVED, k.Compare.ON, datetime.date(2000, 1, 1)))),
     (b'SEARCH MODSEQ "/flags/\\\\draft" all 7 YOUNGER 60', Search(k.And((k.Modseq(7), k.Within(True, 60))))),
-    (b"SEARCH CHARSET utf-8 TO \"jo\xc3\xab\"", Search(k.Header("to", "joë"), "UTF-8")),
+    (b'SEARCH CHARSET utf-8 TO "jo\xc3\xab"', Search(k.Header("to", "joë"), "UTF-8")),
     (b"SEARCH CHARSET iso-8859-1 TO {1}\r\n\xeb", Search(k.Header("to", "ë"), "ISO-8859-1")),
-    (b'SEARCH CHARSET "KOI8-R" CC {1}\r\n\xc1', Search(k.Header("cc", "а"), "KOI8-R")),  # noqa: RUF001
-    (b"SEARCH TO \"jo\xc3\xab\"", Search(k.Header("to", "joë"))),
+    (b'SEARCH CHARSET "KOI8-R" CC {1}\r\n\xc1', Search(k.Header("cc", "а"), "KOI8-R")),
+    (b'SEARCH TO "jo\xc3\xab"', Search(k.Header("to", "joë"))),
     (b"SEARCH RETURN () ALL", Search(k.All(), "US-ASCII", ("ALL",))),
     (b"UID SEARCH return (min COUNT save) charset US-ASCII all", Search(k.All(), "US-ASCII", ("MIN", "COUNT", "SAVE"))),
 ]

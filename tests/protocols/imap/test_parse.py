@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -88,7 +89,7 @@ def test_the_same_events_however_it_is_cut(pieces: list[bytes], cuts: list[int],
     stream = b"".join(pieces)
     bounds = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     whole = run([stream], authenticated=authenticated)
-    assert run((stream[a:b] for a, b in zip(bounds, bounds[1:], strict=False)), authenticated=authenticated) == whole
+    assert run((stream[a:b] for a, b in itertools.pairwise(bounds)), authenticated=authenticated) == whole
     assert run((stream[n : n + 1] for n in range(len(stream))), authenticated=authenticated) == whole
 
 
@@ -116,7 +117,9 @@ def test_pipelined_commands_and_empty_lines() -> None:
     ]
 
 
-@pytest.mark.parametrize("line", [b"+ NOOP", b"a+b NOOP", b"* NOOP", b"(a NOOP", b"\xff NOOP", b'"a" NOOP', b"\0 NOOP", b" a NOOP", b"{5 NOOP"])
+@pytest.mark.parametrize(
+    "line", [b"+ NOOP", b"a+b NOOP", b"* NOOP", b"(a NOOP", b"\xff NOOP", b'"a" NOOP', b"\0 NOOP", b" a NOOP", b"{5 NOOP"]
+)
 def test_what_is_no_tag_is_answered_untagged(line: bytes) -> None:
     assert shown(run([line + b"\r\n"])) == ["* BAD expected a tag at octet 1"]
 
@@ -222,9 +225,7 @@ def test_the_mailbox_literal_of_append_is_no_message() -> None:
 
 @pytest.mark.parametrize("size", [b"201", b"99999999999", b"9" * 30, b"9" * 45])
 def test_a_non_synchronising_literal_beyond_all_bounds_is_fatal(size: bytes) -> None:
-    assert shown(run([b"a LOGIN {" + size + b"+}\r\nb NOOP\r\n", b"c NOOP\r\n"])) == [
-        "a BYE [TOOBIG] literal too large to be passed over"
-    ]
+    assert shown(run([b"a LOGIN {" + size + b"+}\r\nb NOOP\r\n", b"c NOOP\r\n"])) == ["a BYE [TOOBIG] literal too large to be passed over"]
 
 
 def test_a_literal_for_an_unknown_command_is_refused_before_it_is_sent() -> None:
@@ -293,7 +294,7 @@ def test_expected_lines() -> None:
     parser.feed(b"a IDLE\r\nDONE\r\nb NOOP\r\n")
     assert shown([parser.next_event()]) == ["a IDLE"]
     parser.expect_line()
-    assert list(parser.events())[0] == ContinuationLine(b"DONE")
+    assert next(iter(parser.events())) == ContinuationLine(b"DONE")
     parser.expect_line()
     parser.feed(b"x {5+}\r\n\r\n")
     assert shown(parser.events()) == ["=b'x {5+}'", "* BAD expected a tag at octet 1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -20,7 +21,7 @@ def made_of(numbers: set[int]) -> ranges.Ranges:
 
 
 def is_normal(value: ranges.Ranges) -> bool:
-    return all(low <= high for low, high in value) and all(a[1] + 1 < b[0] for a, b in zip(value, value[1:], strict=False))
+    return all(low <= high for low, high in value) and all(a[1] + 1 < b[0] for a, b in itertools.pairwise(value))
 
 
 @given(PAIRS)

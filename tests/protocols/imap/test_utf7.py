@@ -45,7 +45,7 @@ def test_examples(name: str, wire: bytes) -> None:
     ],
 )
 def test_what_is_not_the_one_form_is_refused(wire: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         utf7.decode(wire)
 
 

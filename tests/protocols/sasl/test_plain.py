@@ -21,14 +21,26 @@ def test_the_example_of_the_rfc() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"tim", b"\0tim", b"\0tim\0a\0b", b"\0\0password", b"\0tim\0", b"\0t\xff\0p", b"\0" + b"x" * 256 + b"\0p", b"\0t\0" + b"p" * 4097],
+    [
+        b"",
+        b"tim",
+        b"\0tim",
+        b"\0tim\0a\0b",
+        b"\0\0password",
+        b"\0tim\0",
+        b"\0t\xff\0p",
+        b"\0" + b"x" * 256 + b"\0p",
+        b"\0t\0" + b"p" * 4097,
+    ],
 )
 def test_bad_messages(message: bytes) -> None:
     with pytest.raises(BadSyntax):
         parse_plain(message)
 
 
-@pytest.mark.parametrize("line", [b"AHR", b"AHRp=", b"AHRp bQ==", b"AHRp\n", b"AH_-", b"====", b"QQ=", b"QR==", b"QQ==QQ==", b"\xff", b"**"])
+@pytest.mark.parametrize(
+    "line", [b"AHR", b"AHRp=", b"AHRp bQ==", b"AHRp\n", b"AH_-", b"====", b"QQ=", b"QR==", b"QQ==QQ==", b"\xff", b"**"]
+)
 def test_lines_that_are_not_strict_base64(line: bytes) -> None:
     with pytest.raises(BadSyntax):
         decode_line(line)
