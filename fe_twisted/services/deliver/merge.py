@@ -48,7 +48,7 @@ class Appender(Protocol):
 class _Opened:
     """A batch after its seals were opened."""
 
-    items: list[tuple[int, Waiting]] = field(default_factory=list)
+    items: list[Waiting] = field(default_factory=list)
     unreadable: list[tuple[SealedRow, Unreadable]] = field(default_factory=list)
 
 
@@ -110,7 +110,7 @@ class Merge:
             opened = _Opened()
             for row in rows:
                 try:
-                    opened.items.append((row.id, unseal(row.sealed, key, mailbox_id, row.delivery_id)))
+                    opened.items.append(unseal(row.sealed, key, mailbox_id, row.delivery_id))
                 except Unreadable as error:
                     opened.unreadable.append((row, error))
             return opened
@@ -122,8 +122,8 @@ class Merge:
         """Store a batch, and only then remove it from the temporary mailbox; what can never be stored is marked and stays there."""
         for row, reason in opened.unreadable:
             log.failure("merge.unreadable", reason, mailbox=mailbox_id, delivery=row.delivery_id.hex(), reason=str(reason))
-        refused = [row.id for row, _ in opened.unreadable]
-        stored: list[int] = []
+        refused = [row.delivery_id for row, _ in opened.unreadable]
+        stored: list[bytes] = []
         came = 0
         for folder, items in _by_folder(opened.items):
             done, news, failed = await self._append(mailbox_id, mailbox, folder, items)
@@ -138,26 +138,24 @@ class Merge:
         faults.reach("merge.removed")
         return came
 
-    async def _append(
-        self, mailbox_id: str, mailbox: Appender, folder: str, items: list[tuple[int, Waiting]]
-    ) -> tuple[list[int], int, list[int]]:
+    async def _append(self, mailbox_id: str, mailbox: Appender, folder: str, items: list[Waiting]) -> tuple[list[bytes], int, list[bytes]]:
         """Store messages of one folder in one transaction, or each alone if one of them cannot be stored.
 
-        :returns: row ids that are stored, how many of them are new, row ids that cannot be stored.
+        :returns: delivery ids that are stored, how many of them are new, delivery ids that cannot be stored.
         :raises Later, Ours: nothing is wrong with the messages; the next poll tries again.
         """
         try:
-            appended = await _append_to(mailbox, folder, [item for _, item in items])
+            appended = await _append_to(mailbox, folder, items)
         except (errors.Later, errors.Ours):
             raise
         except Exception as error:
             if len(items) == 1:
-                log.failure("merge.refused", error, mailbox=mailbox_id, delivery=items[0][1].delivery_id.hex())
-                return [], 0, [items[0][0]]
+                log.failure("merge.refused", error, mailbox=mailbox_id, delivery=items[0].delivery_id.hex())
+                return [], 0, [items[0].delivery_id]
         else:
-            return [row_id for row_id, _ in items], sum(uid != 0 for uid in appended.uids), []
-        stored: list[int] = []
-        refused: list[int] = []
+            return [item.delivery_id for item in items], sum(uid != 0 for uid in appended.uids), []
+        stored: list[bytes] = []
+        refused: list[bytes] = []
         came = 0
         for single in items:
             done, news, failed = await self._append(mailbox_id, mailbox, folder, [single])
@@ -178,9 +176,9 @@ async def _append_to(mailbox: Appender, folder: str, items: Sequence[Waiting]) -
         return await mailbox.append(INBOX, messages)
 
 
-def _by_folder(items: list[tuple[int, Waiting]]) -> list[tuple[str, list[tuple[int, Waiting]]]]:
+def _by_folder(items: list[Waiting]) -> list[tuple[str, list[Waiting]]]:
     """Messages by folder, in the order in which they came."""
-    folders: dict[str, list[tuple[int, Waiting]]] = {}
-    for row_id, item in items:
-        folders.setdefault(item.folder, []).append((row_id, item))
+    folders: dict[str, list[Waiting]] = {}
+    for item in items:
+        folders.setdefault(item.folder, []).append(item)
     return list(folders.items())

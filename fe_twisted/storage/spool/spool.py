@@ -31,7 +31,6 @@ IDLE = 60.0
 class SealedRow(NamedTuple):
     """One waiting message as it lies in the file."""
 
-    id: int
     delivery_id: bytes
     sealed: bytes
 
@@ -139,19 +138,22 @@ class Spool:
                 size += octets
                 if rows and size > max_bytes:
                     break
-                row: Any = connection.execute("SELECT id, delivery_id, sealed FROM message WHERE id = ?", (row_id,)).get
+                row: Any = connection.execute("SELECT delivery_id, sealed FROM message WHERE id = ?", (row_id,)).get
                 rows.append(SealedRow(*row))
             return rows
 
         return await self._work_if_there(mailbox_id, select, [])
 
-    async def remove(self, mailbox_id: str, row_ids: Iterable[int]) -> None:
-        """Delete rows that are durable elsewhere."""
-        await self._each(mailbox_id, "DELETE FROM message WHERE id = ?", row_ids)
+    async def remove(self, mailbox_id: str, delivery_ids: Iterable[bytes]) -> None:
+        """Delete messages that are durable elsewhere.
 
-    async def refuse(self, mailbox_id: str, row_ids: Iterable[int]) -> None:
-        """Mark rows that the mailbox could not take: they stay, and :meth:`take` passes over them."""
-        await self._each(mailbox_id, "UPDATE message SET refused = 1 WHERE id = ?", row_ids)
+        They are named by delivery id and not by row, because the file may have been replaced since they were taken.
+        """
+        await self._each(mailbox_id, "DELETE FROM message WHERE delivery_id = ?", delivery_ids)
+
+    async def refuse(self, mailbox_id: str, delivery_ids: Iterable[bytes]) -> None:
+        """Mark messages that the mailbox could not take: they stay, and :meth:`take` passes over them."""
+        await self._each(mailbox_id, "UPDATE message SET refused = 1 WHERE delivery_id = ?", delivery_ids)
 
     async def retry(self, mailbox_id: str) -> int:
         """Let the merge try refused rows again; returns how many there are."""
@@ -219,9 +221,9 @@ class Spool:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _each(self, mailbox_id: str, sql: str, row_ids: Iterable[int]) -> None:
-        """Run a statement for each row, in one transaction."""
-        ids = [(row_id,) for row_id in row_ids]
+    async def _each(self, mailbox_id: str, sql: str, delivery_ids: Iterable[bytes]) -> None:
+        """Run a statement for each message, in one transaction."""
+        ids = [(delivery_id,) for delivery_id in delivery_ids]
 
         def run(connection: apsw.Connection) -> None:
             connection.executemany(sql, ids)
@@ -229,10 +231,13 @@ class Spool:
         await self._work_if_there(mailbox_id, run, None)
 
     async def _work_if_there(self, mailbox_id: str, work: Callable[[apsw.Connection], T], otherwise: T) -> T:
-        """Do ``work`` in the file, unless there is none, or it turns out to be damaged: then it has been moved aside."""
+        """Do ``work`` in the file, unless there is none; if it turns out to be damaged, in the one that has taken its place."""
         try:
-            return await self._work(mailbox_id, work, create=False)
-        except (errors.DamagedFile, errors.NotFound):
+            try:
+                return await self._work(mailbox_id, work, create=False)
+            except errors.DamagedFile:
+                return await self._work(mailbox_id, work, create=False)
+        except errors.NotFound:
             return otherwise
 
     async def _work(self, mailbox_id: str, work: Callable[[apsw.Connection], T], *, create: bool) -> T:
