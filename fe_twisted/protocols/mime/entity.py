@@ -148,7 +148,8 @@ class _Scanner:
             default = _MESSAGE if entity.kind == "multipart/digest" else _TEXT
             start = -1
             for line, after, last in self._delimiters(boundary.rstrip(b" \t"), entity.body, entity.end):
-                if start >= 0:
+                # nothing at all between two delimiters is no part: the line break between them belongs to the first one
+                if start >= 0 and (line >= start or (last and not entity.children)):
                     entity.children.append(self.entity(start, max(start, line), default, depth + 1))
                 start = -1 if last else after
                 if last:
