@@ -319,6 +319,8 @@ class Parser:
         head = _read_head(text)
         if isinstance(head, BadCommand):
             return head
+        if head.read is None and head.end == len(text):
+            return Command(head.tag, head.name, head.uid)
         reader = Reader(text, literals, utf8=self.utf8, at=head.end)
         try:
             arguments = head.read(reader) if head.read else None
