@@ -42,7 +42,7 @@ async def _set_seen(session: Session, view: View, uids: Ranges) -> bool:
     """Whether any flag changed by it."""
     before = session.mailbox.modseq(view.folder_id)
     stored = await session.mailbox.store(view.folder_id, uids, "add", SEEN)
-    view.remember_own(stored.changed)
+    view.remember_own(stored)
     return stored.modseq != before
 
 

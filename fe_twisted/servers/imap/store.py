@@ -22,7 +22,7 @@ async def store(session: Session, command: Command) -> Reply:
     if not uids:
         return Reply("STORE completed")
     stored = await session.mailbox.store(view.folder_id, uids, wanted.action, wanted.flags)
-    view.remember_own(stored.changed)
+    view.remember_own(stored)
     announce_keywords(session, view)
     if not wanted.silent:
         tell_flags(session, view, ((uid, mask) for uid, mask, _ in stored.changed), uid=command.uid)

@@ -2,14 +2,12 @@ r"""What one session has been told of its selected folder: the only place where 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fe_twisted.base.errors import BadSyntax
 from fe_twisted.protocols.imap.commands import SequenceSet
 from fe_twisted.protocols.imap.ranges import UidList, contains, intersect, resolve, subtract, union
 from fe_twisted.protocols.imap.render import flag_list
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, SYSTEM_FLAGS, Changes, Mailbox, Selected
+from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, SYSTEM_FLAGS, Changes, Mailbox, Selected, Stored
 
 #: Rendered flag masks that are remembered; a folder uses few.
 _MOST_RENDERED = 256
@@ -121,6 +119,10 @@ class View:
         self.gone = ()
         return numbers
 
-    def remember_own(self, changed: Iterable[tuple[int, int, int]]) -> None:
-        """Flag changes of this session, ``(uid, mask, modseq)``, need not be told again."""
-        self.own.update({uid: modseq for uid, _, modseq in changed})
+    def remember_own(self, stored: Stored) -> None:
+        """Flag changes that this session made need not be told again.
+
+        Unless others changed the folder just before, unseen by this session: the flags may then hold theirs, too, and all are told.
+        """
+        if stored.modseq <= self.modseq + 1:
+            self.own.update({uid: modseq for uid, _, modseq in stored.changed})

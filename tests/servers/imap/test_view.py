@@ -70,7 +70,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(operations)
 def test_beliefs_are_true_after_noop(work: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -130,6 +130,18 @@ def test_a_store_of_both_sessions_on_one_message_is_told_to_the_first(house: Hou
     assert a.ask("NOOP") == ["t OK NOOP completed"]
     b.ask("STORE 1 +FLAGS.SILENT (\\Flagged)")
     assert a.ask("NOOP") == ["* 1 FETCH (FLAGS (\\Seen \\Flagged \\Recent))", "t OK NOOP completed"]
+
+
+def test_silent_does_not_hide_a_change_that_came_just_before(house: House) -> None:
+    """B's change is committed between A's last look and A's own STORE of the same message."""
+    house.fill("INBOX", 1)
+    a, b = house.login("INBOX"), house.login("INBOX")
+    a.take()
+    house.threads.held = True
+    b.send(b"b STORE 1 +FLAGS.SILENT (\\Flagged)\r\n")
+    a.send(b"a STORE 1 +FLAGS.SILENT (\\Seen)\r\n")
+    house.threads.work()
+    assert a.lines() == ["* 1 FETCH (FLAGS (\\Seen \\Flagged \\Recent))", "a OK STORE completed"]
 
 
 def test_recent_belongs_to_one_session_only(house: House) -> None:
