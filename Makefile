@@ -54,12 +54,12 @@ $(VENV)/bin/python:
 # The checkout itself comes in by a .pth file (editable_mode=compat), since twistd looks for plugins along sys.path.
 $(VENV)/.runtime: requirements.lock setup.cfg pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the locked requirements, a minute the first time ..."
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: -r requirements.lock
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
+	@$(BIN)/python -m pip --disable-pip-version-check install -qq --require-hashes --only-binary :all: -r requirements.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(VENV)/.tests: requirements-test.lock $(VENV)/.runtime
 	@echo "Installing what the tests need ..."
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: -r requirements-test.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install -qq --require-hashes --only-binary :all: -r requirements-test.lock
 	@touch $@

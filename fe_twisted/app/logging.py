@@ -112,9 +112,11 @@ def _name(event: LogEvent) -> str:
 
 
 def _level_of(event: LogEvent) -> Any:
-    """Twisted's level, but what it says of each port at start and stop, for which the service has its own words, is for debugging."""
+    """Twisted's level; but what it says of every start, for which the service has its own words, is for debugging."""
     level = event.get("log_level", LogLevel.info)
-    if level is LogLevel.info and _PORT_TALK.fullmatch(str(event.get("log_text", ""))):
+    if level is LogLevel.info and (
+        _PORT_TALK.fullmatch(str(event.get("log_text", ""))) or "UnixAppLogger" in event.get("log_namespace", "")
+    ):
         return LogLevel.debug
     return level
 

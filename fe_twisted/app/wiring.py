@@ -193,7 +193,9 @@ class Listeners(Service):
         for door, sockets in self._sockets.items():
             for each in sockets:
                 self._ports.append(self._reactor.adoptStreamPort(each.fileno(), each.family, self._factories[door]))
-                log.event("server.listening", door=door, interface=each.getsockname()[0], port=each.getsockname()[1])
+            names = [each.getsockname() for each in sockets]
+            log.event("server.listening", door=door, port=names[0][1], interfaces=[name[0] for name in names])
+            for each in sockets:
                 each.close()  # the port has a descriptor of its own
 
     def stopService(self) -> Deferred[None]:
