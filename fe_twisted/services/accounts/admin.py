@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from fe_twisted.base import log
 from fe_twisted.base.addresses import normalise_domain, parse_address
 from fe_twisted.base.errors import NotFound, NotReady, Refused, UnknownDomain, WrongPassword
 from fe_twisted.base.ids import object_id
@@ -149,12 +150,21 @@ class Accounts:
 
     # -- passwords and keys -----------------------------------------------------------------------
 
-    def new_password(self, address: str, *, current_password: str | None = None, discard_mailbox: bool = False) -> NewPassword:
+    def new_password(
+        self,
+        address: str,
+        *,
+        current_password: str | None = None,
+        discard_mailbox: bool = False,
+        show: Callable[[NewPassword], None] | None = None,
+    ) -> NewPassword:
         """Generate a password.
 
         The first one makes the mailbox.  After that either the current password must be given, and the mail stays, or the mailbox is
         discarded with all mail in it: nothing on the server opens it without a password.
 
+        :param show: called with the password just before it comes into force.  A password that was never shown would lock its owner
+            out for good, so whoever prints it does it here: if printing fails, or the power does, the old password is still good.
         :raises WrongPassword: the current password opens no key slot.
         :raises Refused: there is a mailbox, and not exactly one of the two was said.
         :raises Busy: somebody else changed it at the same time; nothing was done.
@@ -164,18 +174,21 @@ class Accounts:
         if alias.mailbox_id is None:
             if current_password is not None:
                 raise Refused(f"{alias.address} has no mailbox yet, so it has no current password; leave it out")
-            return self._make_mailbox(alias)
+            return self._make_mailbox(alias, show)
         if (current_password is not None) == discard_mailbox:
             raise Refused(
                 f"{alias.address} has a mailbox that only its password opens. Give the current password to keep the mail, "
                 "or say that the mailbox is to be discarded, which deletes all mail in it for good."
             )
         if current_password is None:
-            return self._make_mailbox(alias)
+            return self._make_mailbox(alias, show)
         slot, key = self._open(alias, current_password)
         password = slots.generate_password(self._random)
+        made = NewPassword(alias.address, password)
+        if show is not None:
+            show(made)
         self._directory.replace_slot(alias.id, slot.id, self._slot(alias.mailbox_id, key, password, slot.label))
-        return NewPassword(alias.address, password)
+        return made
 
     def unlock(self, address: str, password: str) -> tuple[Alias, bytes]:
         """The alias and its mailbox key.
@@ -197,12 +210,15 @@ class Accounts:
         orphans = [f"the mailbox file {id} belongs to no alias; it can be deleted" for id in sorted(there - named.keys())]
         return missing + orphans
 
-    def _make_mailbox(self, alias: Alias) -> NewPassword:
+    def _make_mailbox(self, alias: Alias, show: Callable[[NewPassword], None] | None) -> NewPassword:
         """A new mailbox in the place of the old one, if there is an old one."""
         mailbox_id, key, password = object_id(), self._random(32), slots.generate_password(self._random)
+        made = NewPassword(alias.address, password)
         slot = self._slot(mailbox_id, key, password, "")
         sealing_key = self._files.create(mailbox_id, key)
         try:
+            if show is not None:
+                show(made)
             self._directory.set_mailbox(alias.id, mailbox_id, sealing_key, [slot], replaces=alias.mailbox_id)
         except Exception:
             # Nobody knows the password of the new file, unless the commit went through and only its answer was lost.
@@ -212,7 +228,7 @@ class Accounts:
             raise
         if alias.mailbox_id is not None:
             self._files.delete(alias.mailbox_id)
-        return NewPassword(alias.address, password)
+        return made
 
     def _slot(self, mailbox_id: str, key: bytes, password: str, label: str) -> KeySlot:
         wrapped = slots.make_slot(key, password, mailbox_id=mailbox_id, salt=self._random(32), nonce=self._random(12))
@@ -225,7 +241,12 @@ class Accounts:
         :raises WrongPassword: none does.
         """
         for slot in self._directory.key_slots(alias.id):
-            key = slots.open_slot(slot.kdf, slot.salt, slot.wrapped, password, mailbox_id=alias.mailbox_id or "", kind=slot.kind)
+            try:
+                key = slots.open_slot(slot.kdf, slot.salt, slot.wrapped, password, mailbox_id=alias.mailbox_id or "", kind=slot.kind)
+            except ValueError as error:
+                # A slot that cannot be read spoils itself only.
+                log.warning("accounts.bad_slot", address=alias.address, slot=slot.id, reason=str(error))
+                continue
             if key is not None:
                 return slot, key
         raise WrongPassword("the password is wrong")

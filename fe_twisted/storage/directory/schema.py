@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 #: The revision that this program reads and writes; the newest in :mod:`fe_twisted.storage.directory.migrations`.
@@ -58,6 +59,11 @@ domains = Table(
     sqlite_autoincrement=True,
 )
 
+#: Who can read mail that must reach somebody, the oldest of each domain first.
+_READERS = text("state = 'enabled' AND mailbox_id IS NOT NULL")
+
+_POSTMASTERS = text("local = 'postmaster'")
+
 #: ``local`` is the meaning of the local part in normal form, without quotes.
 aliases = Table(
     "aliases",
@@ -72,6 +78,8 @@ aliases = Table(
     Column("created_at", Text, nullable=False),
     UniqueConstraint("domain_id", "local"),
     CheckConstraint("(mailbox_id IS NULL) = (sealing_key IS NULL)", name="mailbox_whole"),
+    Index("ix_aliases_postmasters", "domain_id", sqlite_where=_POSTMASTERS, postgresql_where=_POSTMASTERS),
+    Index("ix_aliases_readers", "domain_id", "id", sqlite_where=_READERS, postgresql_where=_READERS),
     sqlite_autoincrement=True,
 )
 

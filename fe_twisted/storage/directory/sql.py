@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, insert, literal_column, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.sql import Executable
@@ -55,11 +55,14 @@ _LOGIN = (
     .where(domains.c.name == bindparam("domain"), aliases.c.local == bindparam("local"))
     .order_by(key_slots.c.id)
 )
-_POSTMASTER_NAMED = select(*_ALIAS).where(_at_home, aliases.c.local == "postmaster").order_by(domains.c.id).limit(1)
+# In these two the constants are written out, so that the planner sees which partial index has just these rows in this order.
+_POSTMASTER_NAMED = (
+    select(*_ALIAS).where(_at_home, aliases.c.local == literal_column("'postmaster'")).order_by(aliases.c.domain_id).limit(1)
+)
 _POSTMASTER_OLDEST = (
     select(*_ALIAS)
-    .where(_at_home, aliases.c.state == AliasState.ENABLED.value, aliases.c.mailbox_id.is_not(None))
-    .order_by(domains.c.id, aliases.c.id)
+    .where(_at_home, aliases.c.state == literal_column("'enabled'"), aliases.c.mailbox_id.is_not(None))
+    .order_by(aliases.c.domain_id, aliases.c.id)
     .limit(1)
 )
 _OF_DOMAIN = domains.c.name == bindparam("domain")

@@ -59,6 +59,10 @@ def upgrade() -> None:
         sa.CheckConstraint("(mailbox_id IS NULL) = (sealing_key IS NULL)", name="ck_aliases_mailbox_whole"),
         sqlite_autoincrement=True,
     )
+    postmasters = sa.text("local = 'postmaster'")
+    op.create_index("ix_aliases_postmasters", "aliases", ["domain_id"], sqlite_where=postmasters, postgresql_where=postmasters)
+    readers = sa.text("state = 'enabled' AND mailbox_id IS NOT NULL")
+    op.create_index("ix_aliases_readers", "aliases", ["domain_id", "id"], sqlite_where=readers, postgresql_where=readers)
     op.create_table(
         "key_slots",
         sa.Column("id", sa.Integer, nullable=False),
