@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 
 from fe_twisted.base import errors, log
 from fe_twisted.base.clock import Clock
@@ -128,12 +128,7 @@ class OpenMailboxes(Generic[M]):
     async def close_all(self) -> None:
         """Open nothing more, and close all: the server stops.  Watchers are told."""
         self._closed = True
-        for mailbox_id, entry in list(self._entries.items()):
-            await entry.lock.acquire()
-            try:
-                await self._shut(mailbox_id, entry)
-            finally:
-                self._unlock(mailbox_id, entry)
+        await gatherResults([Deferred.fromCoroutine(self._close(*item)) for item in list(self._entries.items())])
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -148,8 +143,17 @@ class OpenMailboxes(Generic[M]):
     def _unlock(self, mailbox_id: str, entry: _Entry[M]) -> None:
         """Let go; a place that is empty and that nobody waits for is dropped."""
         entry.lock.release()
-        if entry.mailbox is None and not entry.lock.locked:
+        if entry.mailbox is None and not entry.lock.locked and self._entries.get(mailbox_id) is entry:
             self._entries.pop(mailbox_id, None)
+
+    async def _close(self, mailbox_id: str, entry: _Entry[M], *, only_unused: bool = False) -> None:
+        """Close the mailbox in its turn, unless somebody has come back to it."""
+        await entry.lock.acquire()
+        try:
+            if not (only_unused and entry.users):
+                await self._shut(mailbox_id, entry)
+        finally:
+            self._unlock(mailbox_id, entry)
 
     async def _shut(self, mailbox_id: str, entry: _Entry[M]) -> bool:
         """Close the mailbox and overwrite its key; the lock is held.  From its first moment :meth:`get` finds nothing."""
@@ -184,18 +188,10 @@ class OpenMailboxes(Generic[M]):
         """The grace is over."""
         entry.timer = None
 
-        async def close() -> None:
-            await entry.lock.acquire()
-            try:
-                if not entry.users:
-                    await self._shut(mailbox_id, entry)
-            finally:
-                self._unlock(mailbox_id, entry)
-
         def failed(failure: Any) -> None:
             log.failure("mailbox.close", failure.value, mailbox=mailbox_id)
 
-        Deferred.fromCoroutine(close()).addErrback(failed)
+        Deferred.fromCoroutine(self._close(mailbox_id, entry, only_unused=True)).addErrback(failed)
 
 
 def _same(held: KeyInMemory | None, key: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 
 from fe_twisted.base import errors, faults, log
 from fe_twisted.base.clock import Clock
@@ -212,12 +212,7 @@ class Spool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for mailbox_id, entry in list(self._entries.items()):
-            await entry.lock.acquire()
-            try:
-                await self._shut(entry)
-            finally:
-                self._unlock(mailbox_id, entry)
+        await gatherResults([Deferred.fromCoroutine(self._close(*item)) for item in list(self._entries.items())])
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -313,7 +308,7 @@ class Spool:
     def _unlock(self, mailbox_id: str, entry: _Entry) -> None:
         """Let go; an entry that nobody holds or waits for, and with no open file, is dropped."""
         entry.lock.release()
-        if entry.open is None and not entry.lock.locked:
+        if entry.open is None and not entry.lock.locked and self._entries.get(mailbox_id) is entry:
             self._entries.pop(mailbox_id, None)
         if self.open_files > self._max_open:
             self._close_oldest()
@@ -340,16 +335,17 @@ class Spool:
         if self.open_files:
             self._timer = self._clock.callLater(self._idle, self._sweep)
 
-    def _start_closing(self, mailbox_id: str, entry: _Entry) -> None:
-        async def close() -> None:
-            await entry.lock.acquire()
-            try:
-                if entry.open is not None and not entry.open.users:
-                    await self._shut(entry)
-            finally:
-                self._unlock(mailbox_id, entry)
+    async def _close(self, mailbox_id: str, entry: _Entry, *, only_unused: bool = False) -> None:
+        """Close the file in its turn, unless somebody uses it again."""
+        await entry.lock.acquire()
+        try:
+            if not (only_unused and entry.open is not None and entry.open.users):
+                await self._shut(entry)
+        finally:
+            self._unlock(mailbox_id, entry)
 
+    def _start_closing(self, mailbox_id: str, entry: _Entry) -> None:
         def failed(failure: Any) -> None:
             log.failure("spool.close", failure.value, mailbox=mailbox_id)
 
-        Deferred.fromCoroutine(close()).addErrback(failed)
+        Deferred.fromCoroutine(self._close(mailbox_id, entry, only_unused=True)).addErrback(failed)

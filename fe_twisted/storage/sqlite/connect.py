@@ -183,6 +183,8 @@ _MAPPED: tuple[tuple[type[apsw.Error], type[errors.MailError]], ...] = (
     (apsw.LockedError, errors.Busy),
     (apsw.CorruptError, errors.DamagedFile),
     (apsw.NotADBError, errors.DamagedFile),
+    # Evicted, or the server stops: nothing is wrong with the file.
+    (apsw.ConnectionClosedError, errors.Later),
 )
 
 

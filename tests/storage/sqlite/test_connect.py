@@ -280,6 +280,7 @@ def test_two_connections_migrate_at_once(tmp_path: Path) -> None:
         (apsw.LockedError("locked"), errors.Busy),
         (apsw.CorruptError("corrupt"), errors.DamagedFile),
         (apsw.NotADBError("not"), errors.DamagedFile),
+        (apsw.ConnectionClosedError("closed"), errors.Later),
         (apsw.SQLError("no such table: secret"), errors.StorageFailed),
         (OSError(errno.ENOSPC, "full"), errors.DiskFull),
         (OSError(errno.EIO, "broken"), errors.StorageFailed),
