@@ -33,7 +33,7 @@ from fe_twisted.storage.mailbox.check import problems
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.read import read_rows
-from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, selectable
+from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso, selectable
 from fe_twisted.storage.mailbox.search import needs_text, search
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread, Writer
@@ -85,6 +85,7 @@ class LocalMailbox:
         self._scan_queue: Deferred[None] | None = None
         self._collecting = False
         self._closed = False
+        self._pruned = False
 
     # -- what needs no I/O ------------------------------------------------------------------------
 
@@ -221,7 +222,13 @@ class LocalMailbox:
 
     async def poll(self) -> int:
         """See the interface."""
-        return await self._poll(self)
+        moved = await self._poll(self)
+        if not self._pruned and not self._closed:
+            # Only now: what a crash left in the temporary mailbox after it was stored here has been recognised and removed.
+            self._pruned = True
+            edge = iso(self._now() - datetime.timedelta(days=REMEMBER_DAYS))
+            await self._writer.submit(lambda c: messages.forget_deliveries(c, edge))
+        return moved
 
     async def check_consistency(self) -> list[str]:
         """See the interface."""
@@ -342,10 +349,7 @@ def _wake(result: None, waiting: Deferred[None]) -> None:
 
 
 def _collect_some(connection: apsw.Connection) -> int:
-    looked_at = messages.collect_orphans(connection, COLLECT_MESSAGES)
-    if looked_at < COLLECT_MESSAGES:
-        connection.execute("DELETE FROM deliveries WHERE stored_at < strftime('%Y-%m-%dT%H:%M:%SZ', 'now', ?)", (f"-{REMEMBER_DAYS} days",))
-    return looked_at
+    return messages.collect_orphans(connection, COLLECT_MESSAGES)
 
 
 async def open_mailbox(

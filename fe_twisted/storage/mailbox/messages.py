@@ -68,6 +68,11 @@ def _delivered_before(connection: apsw.Connection, delivery_id: bytes | None, no
     return connection.changes() == 0
 
 
+def forget_deliveries(connection: apsw.Connection, before: str) -> None:
+    """Forget the ids of deliveries stored before this ISO 8601 moment; one that is repeated later is stored again."""
+    connection.execute("DELETE FROM deliveries WHERE stored_at < ?", (before,))
+
+
 def _take_uids(connection: apsw.Connection, folder: FolderRow, count: int) -> int:
     """Reserve UIDs; returns the first.
 

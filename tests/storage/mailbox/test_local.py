@@ -298,6 +298,24 @@ def test_a_delivery_is_stored_once(mailbox: LocalMailbox) -> None:
     assert list(first.uids) == [1] and list(again.uids) == [0, 2]
 
 
+def test_a_delivery_is_remembered_until_what_waits_was_moved_in(files: MailboxFiles, clock: Clock) -> None:
+    """A crash between storing and removing, and the owner back after a year: the first poll must still know the delivery."""
+    files.create(ID, KEY)
+    again = NewMessage(mail(1), delivery_id=b"1" * 16)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    run(mailbox.append("INBOX", [again]))
+    run(mailbox.close())
+    clock.advance(365 * 86_400)
+
+    async def repeat(opened: LocalMailbox) -> int:
+        return len([uid for uid in (await opened.append("INBOX", [again])).uids if uid])
+
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, repeat))
+    assert run(mailbox.poll()) == 0
+    assert mailbox._reader.execute("SELECT count(*) FROM deliveries").get == 0
+    run(mailbox.close())
+
+
 def test_a_failed_append_stores_nothing(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     from fe_twisted.storage.mailbox import messages
 
