@@ -76,12 +76,12 @@ class _Parser:
         self._space = False
 
     def run(self) -> list[Address]:
+        """Reads all of it."""
         value, position, end = self._value, 0, len(self._value)
         match = _TOKENS.match
         while position < end and len(self._found) < _MAX_ADDRESSES:
             token = match(value, position)
-            if token is None:  # cannot be: the last alternative takes any octet
-                break
+            assert token is not None  # the last alternative takes any octet
             kind = token.lastgroup
             position = token.end()
             if kind == "atom":

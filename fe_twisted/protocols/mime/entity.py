@@ -44,9 +44,26 @@ class Entity:
     :ivar fields: name and still folded value of every field.
     :ivar main, sub: the media type as written, or the default in upper case.
     :ivar kind: ``main/sub`` in lower case.
+    :ivar defaulted: there is no Content-Type that could be read.
+    :ivar encoding: Content-Transfer-Encoding as written, or empty.
+    :ivar disposition: Content-Disposition's kind and parameters, or None.
     """
 
-    __slots__ = ("body", "children", "defaulted", "end", "fields", "first", "kind", "main", "parameters", "start", "sub")
+    __slots__ = (
+        "body",
+        "children",
+        "defaulted",
+        "disposition",
+        "encoding",
+        "end",
+        "fields",
+        "first",
+        "kind",
+        "main",
+        "parameters",
+        "start",
+        "sub",
+    )
 
     def __init__(self, head: bytes, start: int, body: int, end: int, default: _Default) -> None:
         self.start, self.body, self.end = start, body, end
@@ -68,17 +85,15 @@ class Entity:
                 self.main, self.sub, self.parameters = media
                 self.defaulted = False
         self.kind = (self.main + b"/" + self.sub).lower().decode("ascii")
+        encoding = self.field(b"content-transfer-encoding")
+        self.encoding = parameters.token(encoding) if encoding else b""
+        disposition = self.field(b"content-disposition")
+        self.disposition = parameters.disposition(disposition) if disposition else None
 
     def field(self, name: bytes) -> bytes | None:
         """The unfolded value of the first field with this lower-case name, or None."""
         value = self.first.get(name)
         return None if value is None else header.unfold(value[:MAX_FIELD])
-
-    @property
-    def encoding(self) -> bytes:
-        """Content-Transfer-Encoding as written, or empty."""
-        value = self.field(b"content-transfer-encoding")
-        return parameters.token(value) if value else b""
 
     @property
     def is_multipart(self) -> bool:
@@ -98,9 +113,8 @@ def scan(content: bytes) -> Entity:
 
 def part(entity: Entity) -> Part:
     """The tree as it is stored."""
-    disposition = entity.field(b"content-disposition")
-    kind = parameters.disposition(disposition) if disposition else None
-    filename = parameters.decoded(kind[1], b"filename") if kind else ""
+    disposition = entity.disposition
+    filename = parameters.decoded(disposition[1], b"filename") if disposition else ""
     pairs = entity.parameters
     return Part(
         start=entity.start,
@@ -110,7 +124,7 @@ def part(entity: Entity) -> Part:
         encoding=entity.encoding.lower().decode("ascii") or "7bit",
         charset=parameters.decoded(pairs, b"charset") if pairs else "",
         filename=filename or (parameters.decoded(pairs, b"name") if pairs else ""),
-        attachment=kind is not None and kind[0].lower() == b"attachment",
+        attachment=disposition is not None and disposition[0].lower() == b"attachment",
         children=tuple([part(child) for child in entity.children]),
     )
 
@@ -148,9 +162,12 @@ class _Scanner:
             default = _MESSAGE if entity.kind == "multipart/digest" else _TEXT
             start = -1
             for line, after, last in self._delimiters(boundary.rstrip(b" \t"), entity.body, entity.end):
-                # nothing at all between two delimiters is no part: the line break between them belongs to the first one
-                if start >= 0 and (line >= start or (last and not entity.children)):
-                    entity.children.append(self.entity(start, max(start, line), default, depth + 1))
+                if start >= 0:
+                    # nothing at all between two delimiters is no part: the line break between them belongs to the first one
+                    if line >= start or (last and not entity.children):
+                        entity.children.append(self.entity(start, max(start, line), default, depth + 1))
+                    else:
+                        self._parts += 1  # work all the same
                 start = -1 if last else after
                 if last:
                     break

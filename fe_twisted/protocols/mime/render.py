@@ -131,8 +131,7 @@ def _pairs(pairs: parameters.Parameters) -> bytes:
 
 
 def _disposition(entity: Entity) -> bytes:
-    value = entity.field(b"content-disposition")
-    found = parameters.disposition(value) if value else None
+    found = entity.disposition
     return b"(%b %b)" % (string(found[0]), _pairs(found[1])) if found else b"NIL"
 
 

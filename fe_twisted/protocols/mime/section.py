@@ -79,8 +79,13 @@ def fields(header: bytes, names: Iterable[str], exclude: bool = False) -> bytes:
 @lru_cache(maxsize=256)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
     """Matches each field with one of the names, from the line break before it to before its own."""
-    either = b"|".join([re.escape(name.encode("utf-8", "replace")) for name in names]) or b"(?!)"
-    return re.compile(rb"\n(?i:" + either + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+")
+    raw = [name.encode("utf-8", "replace") for name in names if name]
+    if not raw:
+        return re.compile(rb"(?!)")
+    either = b"|".join(map(re.escape, raw))
+    # most lines are passed over by their first octet alone
+    first = re.escape(b"".join({case for name in raw for case in (name[:1].lower(), name[:1].upper())}))
+    return re.compile(rb"\n(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+")
 
 
 def decode(part: Part, raw: bytes) -> bytes:

@@ -12,6 +12,8 @@ _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?]*+)\?=")
 
 def decode(value: bytes) -> str:
     """The text of an unfolded field value; octets above 127 are read as UTF-8 (RFC 6532) or else Windows-1252."""
+    if value.isascii() and b"=?" not in value and b"\0" not in value:
+        return value.decode("ascii")  # nearly every field
     text = charset.decode(value)
     return _decode_words(text) if "=?" in text else text
 

@@ -79,6 +79,13 @@ def test_more_parts_than_the_limit_are_one_last_part() -> None:
     assert load(dump(message.root)) == message.root
 
 
+def test_delimiters_without_anything_between_them_count_too() -> None:
+    content = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n" * 30_000 + b"\r\nneedle\r\n--b--\r\n"
+    (child,) = parse(content).root.children
+    assert child.end == len(content)
+    assert child.start == content.index(b"--b") + entity.MAX_PARTS * len(b"--b\r\n")
+
+
 def test_nested_parts_beyond_the_limit_are_bounded_too() -> None:
     inner = b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n" + b"--c\r\n\r\nx\r\n" * 3 + b"--c--\r\n"
     content = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + inner * 10_000

@@ -90,6 +90,7 @@ FIELDS = b"A: 1\r\nbb:2\r\n\t3\r\nSubject : x\r\nA:\r\nAB: no\r\njunk\r\n\r\n"
         (("subject",), b"Subject : x\r\n\r\n"),
         (("nope",), b"\r\n"),
         (("a.*",), b"\r\n"),
+        (("^", "]-", "\\", "ü", ""), b"\r\n"),
         ((), b"\r\n"),
     ],
 )
