@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import cast
 
+from fe_twisted.base.errors import BadSyntax
 from fe_twisted.protocols.imap.commands import Command, Fetch
 from fe_twisted.protocols.imap.ranges import count
 from fe_twisted.protocols.imap.render import FetchPlan, compile_items
@@ -26,13 +27,15 @@ async def fetch(session: Session, command: Command) -> Reply:
     Items that are no PEEK set ``\Seen`` first, so that the flags in the answer are right.
     """
     wanted = arguments(command, Fetch)
+    if wanted.changed_since is not None or wanted.vanished:
+        raise BadSyntax("CHANGEDSINCE is not supported")
     view = session.selected
     uids = view.addressed(wanted.messages, uid=command.uid)
     plan = compile_items(wanted.items, uid=command.uid)
     if plan.sets_seen and uids and not view.read_only and await _set_seen(session, view, uids):
         plan = compile_items(wanted.items, uid=command.uid, flags=True)
-    found = await _answer(session, view, plan, uids, wanted.changed_since or 0) if uids else 0
-    if not command.uid and found < count(uids) and not wanted.changed_since:
+    found = await _answer(session, view, plan, uids) if uids else 0
+    if not command.uid and found < count(uids):
         # RFC 5530: what was asked for was expunged by another session, which this one may not be told of yet.
         return Reply("some of the messages were expunged", "EXPUNGEISSUED")
     return Reply("FETCH completed")
@@ -46,17 +49,22 @@ async def _set_seen(session: Session, view: View, uids: Ranges) -> bool:
     return stored.modseq != before
 
 
-async def _answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, changed_since: int) -> int:
+async def _answer(session: Session, view: View, plan: FetchPlan, uids: Ranges) -> int:
     """Returns how many messages there were."""
     columns = cast("tuple[Column, ...]", plan.columns)
     uid_at = columns.index("uid")
     found = 0
-    batches: AsyncIterator[list[Row]] = session.mailbox.fetch(view.folder_id, uids, columns, changed_since=changed_since)
+    batches: AsyncIterator[list[Row]] = session.mailbox.fetch(view.folder_id, uids, columns)
     try:
         async for rows in batches:
             found += len(rows)
             numbers = view.uids.sequence_numbers([row[uid_at] for row in rows])
-            await _send(session.wire, plan.render(rows, numbers, view.flags))
+            pieces = plan.render(rows, numbers, view.flags)
+            if not plan.writers:  # only short lines
+                session.wire.write(b"".join(pieces))
+                await session.wire.drained()
+            else:
+                await _send(session.wire, pieces)
     finally:
         # A generator that is left halfway holds its read transaction until it is closed.
         close = getattr(batches, "aclose", None)

@@ -42,8 +42,10 @@ async def create(session: Session, command: Command) -> Reply:
 
 
 async def delete(session: Session, command: Command) -> Reply:
-    """RFC 3501 section 6.3.4.  Deleting the selected mailbox ends the session, as it does for all others that have it selected."""
+    """RFC 3501 section 6.3.4.  Who deletes the mailbox that it has selected has none selected afterwards; others who have it hear BYE."""
     await session.mailbox.delete(canonical(arguments(command, Mailbox).mailbox))
+    if session.view is not None and session.mailbox.modseq(session.view.folder_id) == 0:
+        session.deselect()
     return Reply("DELETE completed")
 
 

@@ -77,9 +77,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self.secure = ISSLTransport.providedBy(self.transport)
         self.limits = factory.limits
         plaintext = factory.plaintext_login_from_loopback and is_loopback(self.peer)
-        self.session = Session(
-            self, factory.door, factory.limits, factory.clock, tls=factory.tls is not None, plaintext=plaintext
-        )
+        self.session = Session(self, factory.door, factory.limits, factory.clock, tls=factory.tls is not None, plaintext=plaintext)
         self._parser = Parser(self.limits.parser())
         try:
             factory.connections.acquire(self.peer)

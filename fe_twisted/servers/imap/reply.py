@@ -55,4 +55,3 @@ def for_error(error: MailError, connection: str) -> Reply:
     condition, code = error.imap
     text = f"{error.public} [conn {connection}]" if isinstance(error, Ours) else error.public
     return Reply(text, code, condition)
-

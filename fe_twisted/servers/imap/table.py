@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from fe_twisted.base import log
 from fe_twisted.base.errors import MailError, Ours
@@ -11,7 +11,9 @@ from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, search, select, status, store
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad, for_error, no
 from fe_twisted.servers.imap.session import Session, State
-from fe_twisted.servers.imap.update import synchronise
+from fe_twisted.servers.imap.update import is_behind, synchronise
+
+Outcome = TypeVar("Outcome")
 
 
 class Entry(NamedTuple):
@@ -73,13 +75,16 @@ async def execute(session: Session, command: Command) -> Reply:
     if not session.state & entry.states:
         return bad(_not_now(session, entry))
     # Sequence numbers in the command are those that the client knew when it wrote them, so nothing may be renumbered yet.
-    await _attempt(session, command, synchronise(session, expunges=command.uid, uid=command.uid))
+    if is_behind(session, expunges=command.uid):
+        await _attempt(session, command, synchronise(session, expunges=command.uid, uid=command.uid))
     reply = await _attempt(session, command, entry.run(session, command))
-    after = await _attempt(session, command, synchronise(session, expunges=entry.expunges or command.uid, uid=command.uid))
-    return reply or after or no("nothing was done")
+    expunges = entry.expunges or command.uid
+    if is_behind(session, expunges=expunges):
+        await _attempt(session, command, synchronise(session, expunges=expunges, uid=command.uid))
+    return reply
 
 
-async def _attempt(session: Session, command: Command, work: Awaitable[Reply | None]) -> Reply | None:
+async def _attempt(session: Session, command: Command, work: Awaitable[Outcome]) -> Outcome | Reply:
     """The outcome of the work; every error becomes an answer, and errors of ours go to the log once."""
     connection = session.wire.id
     try:

@@ -11,6 +11,15 @@ from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import SYSTEM_FLAGS
 
 
+def is_behind(session: Session, *, expunges: bool) -> bool:
+    """Whether :func:`synchronise` would have anything to say; asked around every command, so it does no I/O."""
+    view = session.view
+    if view is None:
+        return False
+    mailbox = session.mailbox
+    return mailbox.modseq(view.folder_id) != view.modseq or len(mailbox.keywords()) != view.keywords or (expunges and bool(view.gone))
+
+
 async def synchronise(session: Session, *, expunges: bool, uid: bool) -> None:
     """Bring the client up to date with its folder; costs nothing when nothing happened.
 

@@ -80,7 +80,8 @@ class View:
             if len(self._rendered) >= _MOST_RENDERED:
                 self._rendered.clear()
             rendered = self._rendered[mask] = flag_list(self.names(mask))
-        if not self.recent or not contains(self.recent, uid):
+        recent = self.recent
+        if not recent or uid < recent[0][0] or not contains(recent, uid):
             return rendered
         return rendered[:-1] + (b" \\Recent)" if len(rendered) > 2 else b"\\Recent)")
 

@@ -6,7 +6,8 @@ A line begins with what it is:
 * ``<`` the server sends exactly this line;
 * ``~`` the server sends a line that this regular expression matches as a whole;
 * ``...`` any number of lines, up to the one that is expected next;
-* ``=`` something else happens: ``= login``, ``= select INBOX``, ``= mail INBOX 3``, ``= waiting 2``, ``= wait 30``, ``= closed``, ``= peer 192.0.2.1``.
+* ``=`` something else happens: ``= login``, ``= select INBOX``, ``= mail INBOX 3``, ``= waiting 2``, ``= wait 30``, ``= closed``,
+  ``= open``, ``= peer 192.0.2.1``.
 
 A letter in front names one of several clients: ``B>``.  After the last line the server must have said nothing more.
 """

@@ -56,14 +56,17 @@ class Believer:
                 self.uids[at] = int(uid[1])
 
 
+LOOKS = ["FETCH 1:* FLAGS", "SEARCH ALL", "STORE 1 +FLAGS.SILENT (\\Answered)", "FETCH 1 BODY[]<0.1>"]
+UID_LOOKS = ["UID FETCH 1:* FLAGS", "UID SEARCH ALL", "UID STORE 2 -FLAGS (\\Seen)", "NOOP"]
+
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("append"), st.integers(1, 3)),
         st.tuples(st.just("flag"), st.integers(1, 12), st.sampled_from([*SYSTEM, "$Work"]), st.sampled_from("+-")),
         st.tuples(st.just("expunge")),
         st.tuples(st.just("move"), st.integers(1, 12)),
-        st.tuples(st.just("look"), st.sampled_from(["FETCH 1:* FLAGS", "SEARCH ALL", "STORE 1 +FLAGS.SILENT (\\Answered)", "FETCH 1 BODY[]<0.1>"])),
-        st.tuples(st.just("uid look"), st.sampled_from(["UID FETCH 1:* FLAGS", "UID SEARCH ALL", "UID STORE 2 -FLAGS (\\Seen)", "NOOP"])),
+        st.tuples(st.just("look"), st.sampled_from(LOOKS)),
+        st.tuples(st.just("uid look"), st.sampled_from(UID_LOOKS)),
         st.tuples(st.just("delete and copy"), st.integers(1, 12)),
     ),
     max_size=25,
@@ -147,9 +150,7 @@ def test_silent_does_not_hide_a_change_that_came_just_before(house: House) -> No
 def test_recent_belongs_to_one_session_only(house: House) -> None:
     a, b = house.login("INBOX"), house.login("INBOX")
     house.fill("INBOX", 2)
-    counts = [
-        int(line.split()[1]) for client in (a, b) for line in client.ask("NOOP") if line.endswith("RECENT")
-    ]
+    counts = [int(line.split()[1]) for client in (a, b) for line in client.ask("NOOP") if line.endswith("RECENT")]
     assert sorted(counts) == [0, 2]
     found = [client.ask("SEARCH RECENT")[0] for client in (a, b)]
     assert sorted(found) == ["* SEARCH", "* SEARCH 1 2"]
