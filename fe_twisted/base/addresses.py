@@ -79,7 +79,8 @@ def parse_address(text: str) -> Address:
     """
     if len(text) > MAX_ADDRESS:
         raise BadAddress("address too long")
-    if any(unicodedata.category(char) in _FORBIDDEN for char in text):
+    printable = text.isascii() and text.isprintable()  # almost always, and many times faster to see
+    if not printable and any(unicodedata.category(char) in _FORBIDDEN for char in text):
         raise BadAddress
     quoted = _QUOTED.match(text)
     if quoted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from fe_twisted.base.errors import MailError, Ours
 
@@ -39,14 +40,20 @@ class Reply:
 
     def render(self) -> bytes:
         """The bytes for the wire; over-long lines are wrapped."""
-        status = f"{self.enhanced} " if self.enhanced else ""
-        room = MAX_LINE - len(status) - 6
-        lines = []
-        for text in (self.text, *self.more):
-            text = _UNPRINTABLE.sub("?", text)
-            lines += [text] if len(text) <= room else textwrap.wrap(text, room)
-        last = len(lines) - 1
-        return "".join(f"{self.code}{'-' if number < last else ' '}{status}{line}\r\n" for number, line in enumerate(lines)).encode("ascii")
+        return _render(self.code, self.enhanced, (self.text, *self.more))
+
+
+# Most replies are the same few again and again.
+@lru_cache(maxsize=256)
+def _render(code: int, enhanced: str, texts: tuple[str, ...]) -> bytes:
+    status = f"{enhanced} " if enhanced else ""
+    room = MAX_LINE - len(status) - 6
+    lines = []
+    for text in texts:
+        text = _UNPRINTABLE.sub("?", text)
+        lines += [text] if len(text) <= room else textwrap.wrap(text, room)
+    last = len(lines) - 1
+    return "".join(f"{code}{'-' if number < last else ' '}{status}{line}\r\n" for number, line in enumerate(lines)).encode("ascii")
 
 
 def reply_to(error: BaseException | None) -> Reply:

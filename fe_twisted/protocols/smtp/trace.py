@@ -10,6 +10,7 @@ import datetime
 import re
 from dataclasses import dataclass
 from email.utils import format_datetime
+from functools import lru_cache
 from ipaddress import ip_address
 
 #: A loop puts its fields at the top, so no more of a message is looked at.
@@ -91,6 +92,7 @@ def _tls(tls: tuple[str, str, str] | None) -> str:
     return f" ({' '.join(filter(None, (version, cipher, group)))})"
 
 
+@lru_cache(maxsize=1024)
 def _literal(client: str) -> str:
     try:
         ip = ip_address(client.partition("%")[0])
