@@ -1,8 +1,8 @@
-"""APPEND (RFC 3501 section 6.3.11, RFC 4315)."""
+"""APPEND (RFC 3501 section 6.3.11, RFC 4315), of several messages at once too (RFC 3502)."""
 
 from __future__ import annotations
 
-from fe_twisted.base.errors import BadSyntax, NoSuchFolder, TryCreate
+from fe_twisted.base.errors import NoSuchFolder, TryCreate
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Append, Command
 from fe_twisted.servers.imap.names import canonical
@@ -12,10 +12,8 @@ from fe_twisted.storage.mailbox.api import NewMessage
 
 
 async def append(session: Session, command: Command) -> Reply:
-    """Store a message; durable before OK."""
+    """Store the messages, all or none; durable before OK."""
     wanted = arguments(command, Append)
-    if len(wanted.messages) != 1:
-        raise BadSyntax("APPEND takes one message")
     messages = [NewMessage(message.content, message.flags, message.internaldate) for message in wanted.messages]
     try:
         appended = await session.mailbox.append(canonical(wanted.mailbox), messages)

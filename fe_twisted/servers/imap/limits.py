@@ -13,7 +13,7 @@ class ImapLimits:
 
     :param line: longest command without its literals, after login (RFC 7162 section 4 asks for at least 8192).
     :param literal: longest literal that is not a message: a mailbox name, a search text.
-    :param message_size: longest message that APPEND takes.
+    :param message_size: longest message that APPEND takes (APPENDLIMIT, RFC 7889); all messages of one APPEND may be twice that.
     :param login_timeout: how long a client may stay without logging in, whatever it sends.
     :param idle_timeout: autologout without a command (RFC 3501 section 5.4: at least 30 minutes).
     :param keepalive: how often IDLE says something, so that no NAT forgets the connection.
@@ -44,4 +44,4 @@ class ImapLimits:
 
     def parser(self) -> Limits:
         """Those that the parser keeps."""
-        return Limits(line=self.line, literal=self.literal, append=self.message_size, appends=self.message_size)
+        return Limits(line=self.line, literal=self.literal, append=self.message_size, appends=2 * self.message_size)

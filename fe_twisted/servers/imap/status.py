@@ -11,9 +11,10 @@ from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.storage.mailbox.api import FolderStatus
 
 
-def values(counters: FolderStatus, items: tuple[str, ...]) -> list[tuple[str, int | str]]:
+def values(counters: FolderStatus, items: tuple[str, ...], append_limit: int) -> list[tuple[str, int | str]]:
     """Name and value of each item, in the order asked.
 
+    :param append_limit: the largest message that APPEND takes, in octets: the same for all mailboxes (RFC 7889).
     :raises BadSyntax: an item that we do not know.
     """
     known: dict[str, int] = {
@@ -22,6 +23,7 @@ def values(counters: FolderStatus, items: tuple[str, ...]) -> list[tuple[str, in
         "UIDNEXT": counters.uidnext,
         "UIDVALIDITY": counters.uidvalidity,
         "UNSEEN": counters.unseen,
+        "APPENDLIMIT": append_limit,
     }
     unknown = [item for item in items if item not in known]
     if unknown:
@@ -34,5 +36,5 @@ async def status(session: Session, command: Command) -> Reply:
     wanted = arguments(command, Status)
     await session.poll()
     counters = await session.mailbox.status(canonical(wanted.mailbox))
-    session.wire.write(responses.status(counters.name, values(counters, wanted.items), utf8=session.utf8))
+    session.wire.write(responses.status(counters.name, values(counters, wanted.items, session.limits.message_size), utf8=session.utf8))
     return Reply("STATUS completed")
