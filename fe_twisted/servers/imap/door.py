@@ -13,7 +13,7 @@ class Door(Protocol):
     async def login(self, user: bytes, password: bytes, peer: str) -> tuple[str, Mailbox]:
         """The address that the user name stands for, and its open mailbox.
 
-        Delays after failures are its business.
+        Delays after failures are its business, and so is to have waiting mail moved in; the answer to LOGIN does not wait for that.
 
         :param peer: the client's IP address.
         :raises WrongPassword:

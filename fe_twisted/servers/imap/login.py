@@ -56,5 +56,4 @@ async def _enter(session: Session, user: bytes, password: bytes) -> Reply:
             return reply
         return Reply(reply.text, reply.code, reply.condition, then=lambda: wire.bye("too many failed logins"))
     session.enter(alias, mailbox)
-    await session.poll()
     return Reply("logged in", capability_code(session))
