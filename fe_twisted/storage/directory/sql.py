@@ -66,8 +66,10 @@ _POSTMASTER_OLDEST = (
     .limit(1)
 )
 _OF_DOMAIN = domains.c.name == bindparam("domain")
+# By the domain's id rather than by a condition on the join, or PostgreSQL walks the index through the domains before it.
+_IN_DOMAIN = aliases.c.domain_id == select(domains.c.id).where(_OF_DOMAIN).correlate(None).scalar_subquery()
 _POSTMASTERS = {
-    True: (_POSTMASTER_NAMED.where(_OF_DOMAIN), _POSTMASTER_OLDEST.where(_OF_DOMAIN)),
+    True: (_POSTMASTER_NAMED.where(_IN_DOMAIN), _POSTMASTER_OLDEST.where(_IN_DOMAIN)),
     False: (_POSTMASTER_NAMED, _POSTMASTER_OLDEST),
 }
 _DOMAIN = select(domains.c.id, domains.c.name, domains.c.account_id).where(_OF_DOMAIN)
