@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -13,26 +12,19 @@ from fe_twisted.base import log
 from fe_twisted.base.addresses import parse_address
 from fe_twisted.base.errors import MailError, WrongPassword
 from fe_twisted.services.login.authenticate import Login
-from fe_twisted.storage.directory.api import Alias, AliasState, KeySlot
+from fe_twisted.storage.directory.api import Alias, AliasState
 from fe_twisted.storage.directory.lookup import Lookups
 from fe_twisted.storage.mailbox.api import Mailbox
 from fe_twisted.storage.mailbox.local import LocalMailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
 
 
-@dataclass(frozen=True, slots=True)
-class _Right:
-    """What a session's right to be here rests on: the alias, and the credentials that it had at login."""
-
-    address: str
-    slots: frozenset[bytes]
-
-
 class LocalDoor:
     """Opens mailboxes whose files are here; see :class:`fe_twisted.servers.imap.door.Door`.
 
     The command line changes the directory while the server runs.  :meth:`look`, called every second, notices it: sessions of
-    an alias that was removed, switched off, given a new mailbox or a new password are ended and the file is let go.
+    an alias that was removed, switched off or given a new mailbox are ended, and the file is let go.  A new password for the same
+    mailbox ends nothing; it counts from the next login.
 
     :param expel: ends all sessions of a mailbox.
     """
@@ -42,7 +34,8 @@ class LocalDoor:
         self._lookups = lookups
         self._mailboxes = mailboxes
         self._expel = expel
-        self._rights: dict[str, _Right] = {}
+        #: The address that each open mailbox was opened for.
+        self._addresses: dict[str, str] = {}
         self._generation = -1
 
     async def login(self, user: bytes, password: bytes, peer: str) -> tuple[str, Mailbox]:
@@ -58,7 +51,7 @@ class LocalDoor:
         except BaseException:
             self._mailboxes.release(mailbox)
             raise
-        self._rights.setdefault(mailbox_id, _Right(opened.alias.address, _slots(found[1])))
+        self._addresses[mailbox_id] = opened.alias.address
         # Mail that waited moves in; SELECT waits for it, the answer to LOGIN does not.
         Deferred.fromCoroutine(mailbox.poll()).addErrback(_poll_failed, mailbox_id)
         return opened.alias.address, mailbox
@@ -72,14 +65,14 @@ class LocalDoor:
         generation = await self._lookups.generation()
         if generation == self._generation:
             return
-        for mailbox_id, right in list(self._rights.items()):
+        for mailbox_id, address in list(self._addresses.items()):
             if self._mailboxes.get(mailbox_id) is None:
-                del self._rights[mailbox_id]
+                del self._addresses[mailbox_id]
                 continue
-            found = await self._lookups.login(parse_address(right.address))
-            if found is None or not _may(found[0], mailbox_id) or not right.slots <= _slots(found[1]):
-                log.event("login.revoked", address=right.address, mailbox=mailbox_id)
-                self._rights.pop(mailbox_id, None)
+            found = await self._lookups.login(parse_address(address))
+            if found is None or not _may(found[0], mailbox_id):
+                log.event("login.revoked", address=address, mailbox=mailbox_id)
+                self._addresses.pop(mailbox_id, None)
                 self._expel(mailbox_id)
                 await self._mailboxes.evict(mailbox_id)
         # Only now, so that a failure on the way is tried again.
@@ -88,10 +81,6 @@ class LocalDoor:
 
 def _may(alias: Alias, mailbox_id: str) -> bool:
     return alias.mailbox_id == mailbox_id and alias.state is AliasState.ENABLED
-
-
-def _slots(slots: list[KeySlot]) -> frozenset[bytes]:
-    return frozenset(slot.wrapped for slot in slots)
 
 
 def _poll_failed(failure: Failure, mailbox_id: str) -> None:

@@ -26,7 +26,7 @@ from fe_twisted.base.log import ADDRESS_FIELDS
 Addresses = Literal["full", "hashed", "none"]
 
 #: A value that can stand in a text line without quotes.
-_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z")
+_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+\Z")
 _PORT_TALK = re.compile(r".* starting on \S+|\(.*Port .* Closed\)")
 
 

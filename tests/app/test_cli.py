@@ -1,0 +1,257 @@
+"""Every verb as a person and as a program uses it: text or one JSON object, exit status 0, 1 or 2."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from fe_twisted import __version__
+from fe_twisted.app.cli import cli, run
+from fe_twisted.base.settings import SETTINGS, describe
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Shell:
+    """Runs verbs with a settings file and keeps what they print."""
+
+    def __init__(self, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.data, self.capsys, self.monkeypatch = data, capsys, monkeypatch
+        self.config = data / "forwardemail.toml"
+
+    def __call__(self, *arguments: str, status: int = 0, stdin: str = "") -> str:
+        """Run one verb and return its standard output, or its standard error when it is refused."""
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        self.monkeypatch.setenv("FORWARDEMAIL_CONFIG", str(self.config))
+        found = run(arguments)
+        captured = self.capsys.readouterr()
+        assert found == status, captured
+        return captured.err if status and "--json" not in arguments else captured.out
+
+    def json(self, *arguments: str, status: int = 0, stdin: str = "") -> dict[str, Any]:
+        """The same as one JSON object, which is all there is on the standard output."""
+        loaded = json.loads(self(*arguments, "--json", status=status, stdin=stdin))
+        assert isinstance(loaded, dict)
+        return loaded
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    made = Shell(tmp_path / "data", capsys, monkeypatch)
+    made("init", "--data", str(made.data), "--development")
+    return made
+
+
+@pytest.fixture
+def alias(shell: Shell) -> str:
+    """The password of me@example.org."""
+    shell("domain", "add", "example.org")
+    shell("alias", "add", "me@example.org")
+    return str(shell.json("alias", "password", "me@example.org")["password"])
+
+
+def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from verbs(each, (*path, name))
+    else:
+        yield path, command
+
+
+def test_the_verbs_are_those_that_are_promised() -> None:
+    assert {" ".join(path) for path, _ in verbs()} == {
+        "init", "check", "domain add", "domain list", "domain remove", "alias add", "alias list", "alias show", "alias remove",
+        "alias password", "alias disable", "alias enable", "mailbox check", "mailbox export", "config describe", "version",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "command"), list(verbs()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_every_verb_has_help_and_takes_config_and_json(path: tuple[str, ...], command: click.Command, shell: Shell) -> None:
+    assert command.help
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    text = shell(*path, "--help")
+    assert "--config FILE" in text and "--json" in text
+
+
+def test_from_nothing_to_a_mailbox(shell: Shell) -> None:
+    assert "There is no domain yet" in shell("domain", "list")
+    assert shell.json("domain", "add", "Example.ORG") == {"domain": "example.org"}
+    assert shell.json("domain", "list") == {"domains": [{"domain": "example.org", "aliases": 0}]}
+    made = shell.json("alias", "add", "Me@example.org")
+    assert (made["address"], made["state"], made["mailbox"]) == ("me@example.org", "enabled", None)
+    assert "no password yet" in shell("alias", "list")
+    assert "no password yet" in shell("check")
+    password = shell.json("alias", "password", "me@example.org")
+    assert set(password) == {"address", "password"} and len(password["password"]) == 24
+    listed = shell.json("alias", "list", "example.org")["aliases"]
+    assert [each["address"] for each in listed] == ["me@example.org"]
+    shown = shell.json("alias", "show", "me@example.org")
+    assert [each["kind"] for each in shown["credentials"]] == ["password"]
+    assert password["password"] not in shell("alias", "show", "me@example.org")
+
+
+def test_refusals_have_a_reason_and_status_1(shell: Shell) -> None:
+    for arguments, code in [
+        (("alias", "add", "me@nowhere.example"), "unknown_domain"),
+        (("alias", "add", "not an address"), "bad_address"),
+        (("alias", "show", "me@nowhere.example"), "not_found"),
+        (("domain", "remove", "nowhere.example"), "not_found"),
+        (("alias", "list", "nowhere.example"), "not_found"),
+    ]:
+        found = shell.json(*arguments, status=1)
+        assert found["code"] == code and found["error"]
+        assert shell(*arguments, status=1).startswith("forwardemail: ")
+
+
+def test_a_domain_with_aliases_stays(shell: Shell, alias: str) -> None:
+    assert shell.json("domain", "remove", "example.org", status=1)["code"] == "refused"
+    shell("alias", "remove", "me@example.org")
+    shell("domain", "remove", "example.org")
+    assert shell.json("domain", "list") == {"domains": []}
+
+
+def test_wrong_usage_is_status_2(shell: Shell) -> None:
+    for arguments in [("nonsense",), ("alias",), ("alias", "add"), ("alias", "disable", "a@b", "--action", "explode"), ("init",)]:
+        shell(*arguments, status=2)
+        assert shell.json(*arguments, status=2)["code"] == "usage"
+
+
+def test_no_settings_named_is_wrong_usage(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORWARDEMAIL_CONFIG", raising=False)
+    assert run(["alias", "list"]) == 2
+    assert "FORWARDEMAIL_CONFIG" in shell.capsys.readouterr().err
+
+
+def test_config_before_and_after_the_verb(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORWARDEMAIL_CONFIG", raising=False)
+    file = str(shell.config)
+    for arguments in (["--config", file, "domain", "list"], ["domain", "--config", file, "list"], ["domain", "list", "--config", file]):
+        assert run(arguments) == 0
+    # The last word counts.
+    assert run(["--config", "/nonexistent", "domain", "list", "--config", file]) == 0
+    assert run(["--json", "domain", "list", "--config", file]) == 0
+    assert json.loads(shell.capsys.readouterr().out.splitlines()[-1]) == {"domains": []}
+
+
+def test_bad_settings_are_told_with_their_lines(shell: Shell) -> None:
+    with shell.config.open("a") as file:
+        file.write("colour = 1\n")
+    found = shell.json("alias", "list", status=1)
+    assert found["code"] == "bad_settings" and "colour: no such setting" in found["error"]
+
+
+def test_a_second_password_needs_a_decision(shell: Shell, alias: str) -> None:
+    refused = shell.json("alias", "password", "me@example.org", status=1)
+    assert refused["code"] == "refused"
+    assert "--current-password-stdin" in refused["error"] and "--discard-mailbox" in refused["error"]
+    shell("alias", "password", "me@example.org", "--current-password-stdin", "--discard-mailbox", status=2)
+    before = shell.json("alias", "show", "me@example.org")["mailbox"]
+
+    wrong = shell.json("alias", "password", "me@example.org", "--current-password-stdin", status=1, stdin="wrong\n")
+    assert wrong["code"] == "wrong_password"
+    shell("alias", "password", "me@example.org", "--current-password-stdin", status=2, stdin="")
+
+    kept = shell.json("alias", "password", "me@example.org", "--current-password-stdin", stdin=alias + "\n")["password"]
+    assert kept != alias
+    assert shell.json("alias", "show", "me@example.org")["mailbox"] == before
+
+    fresh = shell.json("alias", "password", "me@example.org", "--discard-mailbox")["password"]
+    assert fresh not in (alias, kept)
+    assert shell.json("alias", "show", "me@example.org")["mailbox"] != before
+
+
+def test_disable_and_enable(shell: Shell, alias: str) -> None:
+    assert shell.json("alias", "disable", "me@example.org")["state"] == "reject"
+    for action in ("discard", "defer", "reject"):
+        assert shell.json("alias", "disable", "me@example.org", "--action", action)["state"] == action
+    assert shell.json("alias", "enable", "me@example.org")["state"] == "enabled"
+    with shell.config.open("a") as file:
+        file.write('disabled_action = "defer"\n')
+    assert shell.json("alias", "disable", "me@example.org")["state"] == "defer"
+
+
+def test_mailbox_check(shell: Shell, alias: str) -> None:
+    assert shell.json("mailbox", "check", "me@example.org", "--password-stdin", stdin=alias) == {
+        "address": "me@example.org", "ok": True, "problems": [],
+    }  # fmt: skip
+    assert shell.json("mailbox", "check", "me@example.org", "--password-stdin", stdin="x", status=1)["code"] == "wrong_password"
+    shell("mailbox", "check", "me@example.org", status=2)
+
+
+def test_mailbox_export(shell: Shell, alias: str, tmp_path: Path) -> None:
+    output = tmp_path / "copy.sqlite"
+    shell("mailbox", "export", "me@example.org", "--password-stdin", "--output", str(output), stdin=alias)
+    assert not output.read_bytes().startswith(b"SQLite format 3")
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    again = shell.json("mailbox", "export", "me@example.org", "--password-stdin", "--output", str(output), stdin=alias, status=1)
+    assert again["code"] == "already_exists"
+
+
+def test_check_finds_what_is_wrong(shell: Shell, alias: str) -> None:
+    assert shell.json("check")["ok"] is True
+    mailbox = shell.data / "mailboxes" / f"{shell.json('alias', 'show', 'me@example.org')['mailbox']}.sqlite"
+    (shell.data / "mailboxes" / ("0" * 24 + ".sqlite")).write_bytes(b"SQLite format 3\x00" + bytes(84))
+    mailbox.unlink()
+    (shell.data / "tls" / "key.pem").chmod(0o644)
+    found = shell.json("check", status=1)
+    problems = "\n".join(each["detail"] for each in found["checks"] if each["status"] == "problem")
+    for word in ("is missing", "is not encrypted", "belongs to no alias", "can be read by others", "everybody can read its key"):
+        assert word in problems
+    assert run(["check"]) == 1
+
+
+def test_check_refuses_a_server_key_that_others_can_read(shell: Shell) -> None:
+    (shell.data / "secrets" / "server.key").chmod(0o640)
+    found = shell.json("check", status=1)
+    assert any("chmod 600" in each["detail"] for each in found["checks"])
+    assert shell.json("alias", "list", status=1)["code"] == "bad_settings"
+
+
+def test_config_describe(shell: Shell) -> None:
+    assert shell("config", "describe") == describe()
+    assert [each["name"] for each in shell.json("config", "describe")["settings"]] == [setting.name for setting in SETTINGS]
+
+
+def test_version(shell: Shell) -> None:
+    assert shell("version").startswith(f"forwardemail {__version__} (")
+    assert shell.json("version")["version"] == __version__
+
+
+def test_init_shows_passwords_once_and_lines_to_paste(tmp_path: Path, shell: Shell) -> None:
+    arguments = ("init", "--data", str(tmp_path / "var"), "--development", "--example", "--port-offset", "4000")
+    first, second = shell(*arguments), shell(*arguments)
+    assert len(first.splitlines()) <= 24
+    for text in ("4025", "4143", "4993", "example.com", "hello@example.com", "world@example.com", "shown this once"):
+        assert text in first
+    passwords = [line.split()[-1] for line in first.splitlines() if line.startswith("  alias")]
+    assert len(passwords) == 2 and not any(password in second for password in passwords)
+    assert "nothing was changed" in second and "Send a message:" in second
+
+
+def test_init_for_production_names_the_dns_records(tmp_path: Path, shell: Shell) -> None:
+    text = shell("init", "--data", str(tmp_path / "var"), "--hostname", "mail.example.org")
+    assert "example.org.  MX  10 mail.example.org." in text
+    assert shell.json("init", "--data", str(tmp_path / "var"))["new"] is False
+    shell("init", "--data", str(tmp_path / "other"), "--example", status=2)
+    assert shell.json("init", "--data", str(tmp_path), "--hostname", "a.example", status=1)["code"] == "refused"
+
+
+def test_as_a_process(shell: Shell) -> None:
+    """The status reaches the shell, and a closed pipe is no traceback."""
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fe_twisted.app.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "alias", "show", "a@example.org", "--config", str(shell.config), "--json"],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == "not_found"
+    assert done.stderr == ""
