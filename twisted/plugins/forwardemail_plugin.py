@@ -1,7 +1,7 @@
 """Makes ``twistd forwardemail`` known.
 
-Nothing of the program is imported before the command is used.  This folder and the one above it must not get an ``__init__.py``: twisted.plugin
-takes every ``twisted/plugins`` folder on the path that has none as a part of its own package.
+Nothing of the program is imported before the command is used.  This folder and the one above it must not get an ``__init__.py``:
+twisted.plugin takes every ``twisted/plugins`` folder on the path that has none as a part of its own package.
 """
 
 from __future__ import annotations
