@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fe_twisted.base import log
-from fe_twisted.base.errors import PrivacyRequired, WrongPassword
+from fe_twisted.base.errors import PrivacyRequired, TooManyConnections, WrongPassword
 from fe_twisted.protocols.imap.commands import Authenticate, Command, Login
 from fe_twisted.protocols.sasl.plain import decode_line, parse_plain
 from fe_twisted.servers.imap.capability import can_start_tls, capability_code, may_login
@@ -47,10 +47,10 @@ async def _enter(session: Session, user: bytes, password: bytes) -> Reply:
     wire = session.wire
     try:
         alias, mailbox = await session.door.login(user, password, wire.peer)
-    except WrongPassword as error:
+    except (WrongPassword, TooManyConnections) as error:  # the second one: too many failures from there before
         session.failures += 1
         name = user[:_MOST_LOGGED].decode("utf-8", "replace")
-        log.event("imap.login_failed", conn=wire.id, peer=wire.peer, address=name, reason=error.reason or "wrong_password")
+        log.event("imap.login_failed", conn=wire.id, peer=wire.peer, address=name, reason=error.reason or type(error).__name__)
         reply = for_error(error, wire.id)
         if session.failures < session.limits.login_failures:
             return reply

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-from fe_twisted.base.errors import DiskFull, Later, StorageFailed
+from fe_twisted.base.errors import DiskFull, Later, StorageFailed, TooManyConnections
 from fe_twisted.servers.connection import ConnectionLimit
 from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.storage.mailbox.api import NewMessage
@@ -355,6 +355,14 @@ def test_a_login_that_cannot_be_done_now_is_no_wrong_password(house: House) -> N
     for _ in range(house.factory.limits.login_failures + 1):
         assert client.ask("LOGIN hello@example.com secret")[-1].startswith("t NO [UNAVAILABLE]")
     assert not client.closing
+
+
+def test_who_is_refused_unheard_is_sent_away_too(house: House) -> None:
+    house.doorman.login = failing(TooManyConnections())  # type: ignore[method-assign]
+    client = house.connect()
+    for _ in range(house.factory.limits.login_failures):
+        assert client.ask("LOGIN hello@example.com secret")[0].startswith("t NO [LIMIT]")
+    assert client.closing
 
 
 def test_what_is_logged(house: House, events: list[dict[str, Any]]) -> None:
