@@ -33,12 +33,13 @@ async def idle(session: Session, command: Command) -> Reply:
 class Pushing:
     """Tells the session's client what happens to its folder, from its making until :meth:`stop`."""
 
-    __slots__ = ("_again", "_busy", "_call", "_keepalive", "_session", "_stopped", "_unwatch")
+    __slots__ = ("_again", "_busy", "_call", "_keepalive", "_pushed", "_session", "_stopped", "_unwatch")
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._busy = False
         self._again = False
+        self._pushed = 0.0
         self._stopped: Deferred[None] | None = None
         self._call: Any = None
         self._unwatch: Callable[[], None] = session.mailbox.watch(self._heard)
@@ -66,12 +67,14 @@ class Pushing:
         if self._busy:
             self._again = True
         elif self._call is None:
-            # A delivery of ten messages, or a client that flags a hundred one by one, is told in one go.
-            self._call = self._session.clock.callLater(self._session.limits.push_delay, self._push)
+            # The first change is told at once; what follows closely, such as a hundred flags set one by one, in one go.
+            clock, pause = self._session.clock, self._session.limits.push_delay
+            self._call = clock.callLater(0 if clock.seconds() - self._pushed >= pause else pause, self._push)
 
     def _push(self) -> None:
         self._call = None
         self._busy = True
+        self._pushed = self._session.clock.seconds()
         Deferred.fromCoroutine(self._tell()).addBoth(self._told)
 
     async def _tell(self) -> None:

@@ -19,7 +19,7 @@ class ImapLimits:
     :param keepalive: how often IDLE says something, so that no NAT forgets the connection.
     :param stall: how long output may wait for a client that does not read.
     :param linger: how long a connection may take to close.
-    :param push_delay: how long IDLE collects changes before it tells them.
+    :param push_delay: least time between two tellings in IDLE; what happens meanwhile is told together.
     :param login_failures: wrong passwords on one connection before BYE.
     :param bad_commands: BAD answers on one connection before BYE.
     :param input_buffer: how much input may wait behind a running command before the server stops reading.

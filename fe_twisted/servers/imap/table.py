@@ -94,6 +94,8 @@ async def _attempt(session: Session, command: Command, work: Awaitable[Outcome])
     except MailError as error:
         if isinstance(error, Ours):
             log.failure("imap.failed", error, conn=connection, command=command.name, reason=error.reason)
+        elif error.reason:
+            log.event("imap.refused_command", conn=connection, command=command.name, reason=error.reason)
         return for_error(error, connection)
     except Exception as error:  # a bug must cost its own command only, not the session
         log.failure("imap.failed", error, conn=connection, command=command.name)

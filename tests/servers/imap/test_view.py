@@ -186,6 +186,50 @@ def test_idle_hears_within_a_tenth_of_a_second_and_in_one_go(house: House, deliv
     assert client.lines() == [f"* {delivered} EXISTS", f"* {delivered} RECENT"]
 
 
+def test_idle_tells_the_first_change_at_once_and_the_next_ones_together(house: House) -> None:
+    client = house.login("INBOX")
+    client.send(b"i IDLE\r\n")
+    house.clock.advance(1)
+    client.take()
+    house.fill("INBOX", 1)
+    house.clock.advance(0)
+    assert client.lines() == ["* 1 EXISTS", "* 1 RECENT"]
+    for _ in range(3):
+        house.fill("INBOX", 1)
+        house.clock.advance(0.001)
+        assert client.lines() == []
+    house.clock.advance(house.factory.limits.push_delay)
+    assert client.lines() == ["* 4 EXISTS", "* 4 RECENT"]
+
+
+def test_done_waits_for_what_is_being_told(house: House) -> None:
+    """New mail needs a write (it is claimed as recent), and DONE comes while that write is under way."""
+    client = house.login("INBOX")
+    client.send(b"i IDLE\r\n")
+    house.clock.advance(1)
+    client.take()
+    house.fill("INBOX", 1)
+    house.threads.held = True
+    house.clock.advance(0)
+    client.send(b"DONE\r\n")
+    assert client.take() == b""
+    house.threads.work()
+    assert client.lines() == ["* 1 EXISTS", "* 1 RECENT", "i OK IDLE completed"]
+
+
+def test_a_client_that_leaves_while_it_is_being_told(house: House) -> None:
+    client = house.login("INBOX")
+    client.send(b"i IDLE\r\n")
+    house.clock.advance(1)
+    house.fill("INBOX", 1)
+    house.threads.held = True
+    house.clock.advance(0)
+    client.drop()
+    assert house.doorman.inside == 1
+    house.threads.work()
+    assert house.doorman.inside == 0
+
+
 def test_idle_ends_when_its_folder_is_deleted(house: House) -> None:
     client = house.login()
     client.ask("CREATE Gone")
