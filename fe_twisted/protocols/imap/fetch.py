@@ -1,4 +1,4 @@
-"""The arguments of FETCH (RFC 3501 section 6.4.5, RFC 7162 section 3.1.4, RFC 3516, RFC 8474, RFC 8514)."""
+"""The arguments of FETCH (RFC 3501 section 6.4.5, RFC 7162 section 3.1.4, RFC 3516, RFC 8474, RFC 8514, RFC 8970)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _SIMPLE = {
     "EMAILID": True,
     "THREADID": True,
     "SAVEDATE": True,
+    "PREVIEW": True,
     "RFC822.HEADER": True,
     "RFC822": False,
     "RFC822.TEXT": False,
@@ -112,9 +113,19 @@ def _item(reader: Reader) -> FetchItem:
     name = reader.match(_NAME, "a data item to fetch")[0].upper().decode("ascii")
     if name in _SECTIONED and reader.take(b"["):
         return _sectioned(reader, name)
+    if name == "PREVIEW" and reader.text[reader.at : reader.at + 2] == b" (":
+        _preview_modifiers(reader)
     if name in _SIMPLE:
         return FetchItem(name, peek=_SIMPLE[name], label=name.encode("ascii"))
     reader.fail(f"unknown data item {name[:32]}", start)
+
+
+def _preview_modifiers(reader: Reader) -> None:
+    """``(LAZY)`` (RFC 8970 section 3.1) changes nothing here: a preview is made when the message is stored."""
+    reader.space()
+    start = reader.at
+    if any(word != "LAZY" for word in reader.parenthesised(lambda inner: inner.word("a PREVIEW modifier"))):
+        reader.fail("unknown PREVIEW modifier", start)
 
 
 def _sectioned(reader: Reader, name: str) -> FetchItem:

@@ -157,6 +157,9 @@ def _writer(item: FetchItem, columns: dict[str, int]) -> _Write:
         column, word = _NULLABLE[item.name]
         at = columns.setdefault(column, len(columns))
         return lambda row: (word % row[at] if row[at] else item.label + b" NIL",)
+    if item.name == "PREVIEW":
+        preview_at = columns.setdefault("preview", len(columns))
+        return lambda row: (b"PREVIEW " + string(row[preview_at]),)
     section = _EQUIVALENT.get(item.name) or item.section
     if section is None:
         raise ValueError(f"no such item: {item.name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+from fe_twisted.protocols.mime.order import Order
 from fe_twisted.protocols.mime.parts import Part
 
 
@@ -28,6 +29,8 @@ class Message:
     :param headers: every field of the header as ``(lower-case name, decoded value)``, in order.
     :param text: the decoded text of all text parts (and the headers of attached messages), for searching; not folded for case.
     :param attachments: ``(offset, length)`` of part bodies worth storing once, ascending, not overlapping.
+    :param order: what SORT and THREAD compare (RFC 5256).
+    :param preview: the first words of the text, up to 200 characters (RFC 8970).
     """
 
     size: int
@@ -47,3 +50,5 @@ class Message:
     headers: tuple[tuple[str, str], ...]
     text: str
     attachments: tuple[tuple[int, int], ...]
+    order: Order
+    preview: str

@@ -13,7 +13,9 @@ from fe_twisted.protocols.mime import charset, date, header, render, text, words
 from fe_twisted.protocols.mime import entity as entities
 from fe_twisted.protocols.mime.entity import MAX_FIELD, Entity
 from fe_twisted.protocols.mime.message import Message
+from fe_twisted.protocols.mime.order import order
 from fe_twisted.protocols.mime.parts import Part
+from fe_twisted.protocols.mime.preview import preview
 
 #: Bodies of at least this many octets (as encoded) are worth storing once per mailbox.
 MIN_ATTACHMENT = 4096
@@ -46,6 +48,8 @@ def parse(content: bytes) -> Message:
         headers=headers,
         text=text.text(content, entity, root),
         attachments=tuple(_attachments(root)),
+        order=order(entity),
+        preview=preview(content, root),
     )
 
 

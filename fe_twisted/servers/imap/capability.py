@@ -8,7 +8,7 @@ ALWAYS = ("IMAP4rev1", "SASL-IR", "ID", "ENABLE", "IDLE")
 AFTER_LOGIN = ("IMAP4rev1", "LITERAL+", "ID", "ENABLE", "IDLE", "NAMESPACE", "UNSELECT", "UIDPLUS", "MOVE", "CHILDREN", "SPECIAL-USE")
 
 #: Searching and writing, after login: each name where its commands are complete.
-SEARCHING = ("WITHIN",)
+SEARCHING = ("WITHIN", "PREVIEW")
 WRITING = ("MULTIAPPEND", "BINARY")
 
 

@@ -27,6 +27,8 @@ _QUERIES: tuple[tuple[str, str], ...] = (
     ("message {0} has no body", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM bodies)"),
     ("message {0} has no search fields", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM fields)"),
     ("message {0} has no search text", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM texts)"),
+    ("message {0} has no sort keys", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM orders)"),
+    ("message {0} has no preview", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM previews)"),
     ("message {0} is not in the full-text index", "SELECT id FROM messages WHERE id NOT IN (SELECT rowid FROM grams)"),
     ("the full-text index knows a message {0} that is not there", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM messages)"),
     ("attachment {0} belongs to no message", "SELECT id FROM attachments WHERE id NOT IN (SELECT attachment_id FROM cuts)"),

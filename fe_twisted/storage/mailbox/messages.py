@@ -13,6 +13,7 @@ from fe_twisted.base.errors import LimitReached, NoSuchFolder, TryCreate
 from fe_twisted.base.ids import object_id
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.protocols.mime.message import Message
+from fe_twisted.protocols.mime.order import pack
 from fe_twisted.protocols.mime.parse import parse
 from fe_twisted.protocols.mime.parts import dump
 from fe_twisted.storage.mailbox.api import DELETED, SEEN, Appended, Copied, Expunged, NewMessage, Stored
@@ -37,6 +38,8 @@ from fe_twisted.storage.mailbox.rows import (
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
 Now = Callable[[], datetime.datetime]
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 # -- APPEND ---------------------------------------------------------------------------------------
@@ -140,10 +143,33 @@ def _index(connection: apsw.Connection, row_id: int, message: Message) -> None:
         "INSERT INTO fields(message_id, subject, sender, recipient, cc, bcc) VALUES(?, ?, ?, ?, ?, ?)",
         (row_id, *(folded(value) for value in values)),
     )
+    keys = message.order
+    connection.execute(
+        "INSERT INTO orders(message_id, sent, subject, reply, sender, recipient, cc, sender_name, recipient_name, identity, refs)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row_id,
+            _seconds(message.sent),
+            keys.subject,
+            int(keys.reply),
+            keys.sender,
+            keys.to,
+            keys.cc,
+            keys.sender_name,
+            keys.to_name,
+            keys.identity,
+            pack(keys.references),
+        ),
+    )
+    connection.execute("INSERT INTO previews(message_id, text) VALUES(?, ?)", (row_id, message.preview))
     header = "\n" + "".join(f"{name}: {folded(value)}\n" for name, value in message.headers)
     body = folded(message.text)
     connection.execute("INSERT INTO texts(message_id, header, body) VALUES(?, ?, ?)", (row_id, header, body))
     connection.execute("INSERT INTO grams(rowid, text) VALUES(?, ?)", (row_id, header + body))
+
+
+def _seconds(moment: datetime.datetime | None) -> int | None:
+    return None if moment is None else int((moment - _EPOCH).total_seconds())
 
 
 # -- STORE ----------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ _EXPRESSION: dict[Column, str] = {
     "body": "m.body",
     "parts": "m.parts",
     "emailid": "m.object_id",
+    "preview": "p.text",
     "header": "h.data",
     "content": "NULL",
 }
@@ -59,6 +60,8 @@ def read_rows(
 
 def _statement(columns: Sequence[Column]) -> str:
     joins = " JOIN messages m ON m.id = e.message_id" if _IN_MESSAGES.intersection(columns) else ""
+    if "preview" in columns:
+        joins += " JOIN previews p ON p.message_id = e.message_id"
     whole = "content" in columns
     if whole or "header" in columns:
         joins += " JOIN headers h ON h.message_id = e.message_id"
@@ -93,14 +96,14 @@ def _batch(
         cursor.close()
 
 
-def _repairs(columns: Sequence[Column]) -> list[int]:
-    """Positions of columns that are text in the file and must be bytes in a row."""
-    return [position for position, column in enumerate(columns) if column in ("savedate", "emailid")]
+def _repairs(columns: Sequence[Column]) -> list[tuple[int, bool]]:
+    """Positions of columns that are text in the file and must be bytes in a row, and whether that text is a date."""
+    return [(position, column == "savedate") for position, column in enumerate(columns) if column in ("savedate", "emailid", "preview")]
 
 
-def _repair(row: Row, positions: list[int]) -> Row:
+def _repair(row: Row, positions: list[tuple[int, bool]]) -> Row:
     values = list(row)
-    for position in positions:
+    for position, date in positions:
         text = str(values[position])
-        values[position] = imap_date_of_iso(text) if text[4:5] == "-" else text.encode()
+        values[position] = imap_date_of_iso(text) if date else text.encode()
     return tuple(values)

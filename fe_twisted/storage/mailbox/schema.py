@@ -120,6 +120,26 @@ CREATE VIRTUAL TABLE grams USING fts5(
     text, content='', contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1'
 );
 
+-- What SORT and THREAD compare (protocols/mime/order.py); apart from messages, so that sorting reads few pages.
+CREATE TABLE orders(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    sent INTEGER,                              -- Date: field, seconds since 1970; NULL: INTERNALDATE stands for it
+    subject TEXT NOT NULL,                     -- base subject
+    reply INTEGER NOT NULL,                    -- 1: the subject had 'Re:' or the like
+    sender TEXT NOT NULL,                      -- local parts of the first addresses
+    recipient TEXT NOT NULL,
+    cc TEXT NOT NULL,
+    sender_name TEXT NOT NULL,                 -- display names (RFC 5957)
+    recipient_name TEXT NOT NULL,
+    identity INTEGER NOT NULL,                 -- hash of the Message-ID, 0: none
+    refs BLOB NOT NULL                         -- hashes of References or In-Reply-To, 8 octets each, oldest first
+);
+-- The first words (RFC 8970).
+CREATE TABLE previews(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    text TEXT NOT NULL
+);
+
 -- What was expunged at which modseq (RFC 7162).
 CREATE TABLE expunged(
     id INTEGER PRIMARY KEY,

@@ -2,7 +2,7 @@ r"""Dialogues as text, each at several chunkings.
 
 A line begins with what it is:
 
-* ``>`` the client sends this line; ``\x00`` and the like are escapes;
+* ``>`` the client sends this line; ``\x00`` and the like are escapes, ``{?+}`` is the length of the line that it sends next;
 * ``<`` the server sends exactly this line;
 * ``~`` the server sends a line that this regular expression matches as a whole;
 * ``...`` any number of lines, up to the one that is expected next;
@@ -47,7 +47,7 @@ class Dialogue:
 
     def play(self, name: str, what: str, text: str) -> None:
         if what == ">":
-            self.client(name).send(text.encode("latin-1").decode("unicode_escape").encode("latin-1") + b"\r\n")
+            self.client(name).send(_octets(text) + b"\r\n")
         elif what == "...":
             self.client(name)
             self.skip.add(name)
@@ -92,11 +92,24 @@ class Dialogue:
                 assert self.listen(name) == []
 
 
+def _octets(text: str) -> bytes:
+    return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
+
+
+def _measured(lines: list[str]) -> list[str]:
+    """The lines with every ``{?+}`` replaced by the length of what the next line sends."""
+    measured = []
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        sent = _LINE.fullmatch(after)
+        measured.append(line.replace("{?+}", f"{{{len(_octets(sent[3]))}+}}") if "{?+}" in line and sent else line)
+    return measured
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 1 << 20], ids=["octets", "fives", "whole"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_dialogue(house: House, path: Path, chunk: int) -> None:
     dialogue = Dialogue(house, chunk)
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(_measured(path.read_text("utf-8").splitlines()), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
