@@ -33,16 +33,22 @@ from fe_twisted.base.errors import MailError
 from fe_twisted.base.settings import Settings
 
 
+class NotStarted(Exception):
+    """The daemon's child process cannot start; twistd passes the text on to the parent, which waits for it."""
+
+
 class Daemon(Service):
     """The whole service.
 
     :param observer: where the log goes; None leaves it to twistd.
+    :param foreground: False when twistd forks into the background.
     """
 
-    def __init__(self, settings: Settings, reactor: Any, observer: LineObserver | None) -> None:
+    def __init__(self, settings: Settings, reactor: Any, observer: LineObserver | None, *, foreground: bool = True) -> None:
         self._settings = settings
         self._reactor = reactor
         self._observer = observer
+        self._foreground = foreground
         self._sockets: dict[str, list[socket.socket]] = {}
         self._parts: Parts | None = None
         self._on_terminal = False
@@ -56,26 +62,26 @@ class Daemon(Service):
     def privilegedStartService(self) -> None:
         """Bind the ports.
 
-        :raises SystemExit: one cannot be had.
+        :raises SystemExit, NotStarted: one cannot be had.
         """
         super().privilegedStartService()
         for door, port in self._settings.ports().items():
             self._sockets[door] = [made for made in (self._bind(door, each, port) for each in self._settings.interfaces) if made]
             if not self._sockets[door]:
-                _refuse(f"no address to listen on for {door}: this machine has no IPv6; add an IPv4 address to interfaces")
+                self._refuse(f"no address to listen on for {door}: this machine has no IPv6; add an IPv4 address to interfaces")
 
     def startService(self) -> None:
         """Make and start everything.
 
-        :raises SystemExit: something cannot be used.
+        :raises SystemExit, NotStarted: something cannot be used.
         """
         super().startService()
         try:
             self._parts = build(self._settings, self._reactor, self._sockets)
         except MailError as error:
-            _refuse(f"{error.public} ({error.reason})" if error.reason else error.public)
+            self._refuse(f"{error.public} ({error.reason})" if error.reason else error.public)
         except OSError as error:
-            _refuse(str(error))
+            self._refuse(str(error))
         self._parts.startService()
         self._on_terminal = os.isatty(1)
         signal.signal(signal.SIGHUP, self._hangup)
@@ -94,7 +100,18 @@ class Daemon(Service):
         try:
             return bind(interface, port)
         except OSError as error:
-            _refuse(f"port {port} ({door}) on {interface} cannot be had: {error.strerror}; {_remedy(error, door)}")
+            self._refuse(f"port {port} ({door}) on {interface} cannot be had: {error.strerror}; {_remedy(error, door)}")
+
+    def _refuse(self, text: str) -> NoReturn:
+        """Say why there is no start, in the log and on the terminal, and end with status 1."""
+        log.warning("server.not_started", reason=text)
+        if not self._foreground:
+            # The parent waits for a word from twistd in this process, and SystemExit would not give it one.
+            raise NotStarted(text)
+        # twistd has put the log in the place of sys.stderr by now.
+        if sys.__stderr__ is not None:
+            print(f"forwardemail: {text}", file=sys.__stderr__)
+        raise SystemExit(1)
 
     def _hangup(self, *_: object) -> None:
         """SIGHUP: the operator's «read the certificate again», or the kernel's «your terminal is gone»."""
@@ -114,12 +131,3 @@ def _remedy(error: OSError, door: str) -> str:
     if isinstance(error, PermissionError):
         return "ports below 1024 need root or CAP_NET_BIND_SERVICE"
     return f"is the server running already? Otherwise change {door}_port or port_offset"
-
-
-def _refuse(text: str) -> NoReturn:
-    """Say why there is no start, in the log and on the terminal, and end with status 1."""
-    log.warning("server.not_started", reason=text)
-    # twistd has put the log in the place of sys.stderr by now.
-    if sys.__stderr__ is not None:
-        print(f"forwardemail: {text}", file=sys.__stderr__)
-    raise SystemExit(1)

@@ -46,7 +46,12 @@ def makeService(options: Options) -> Daemon:
     """
     from twisted.internet import reactor  # not before twistd has chosen one
 
-    return Daemon(options.settings, reactor, _observer(options))
+    return Daemon(options.settings, reactor, _observer(options), foreground=_in_foreground(options))
+
+
+def _in_foreground(options: Options) -> bool:
+    twistd: Any = options.parent
+    return twistd is None or bool(twistd.get("nodaemon") or twistd.get("debug"))
 
 
 def _observer(options: Options) -> LineObserver | None:
@@ -56,8 +61,7 @@ def _observer(options: Options) -> LineObserver | None:
     if twistd.get("syslog") or twistd.get("logger"):
         return None
     name = twistd.get("logfile")
-    foreground = twistd.get("nodaemon", True) or twistd.get("debug")
-    if name == "-" or (foreground and not name):
+    if name == "-" or (_in_foreground(options) and not name):
         return LineObserver(_standard_output(), settings.log_format, settings.log_addresses, settings.log_level)
     path = Path(name).absolute() if name else settings.data_folder / "forwardemail.log"
     try:

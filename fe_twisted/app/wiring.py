@@ -13,6 +13,7 @@ from twisted.application.internet import TimerService
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -102,7 +103,8 @@ def build(settings: Settings, reactor: Any, sockets: Sockets) -> Parts:
     look = TimerService(LOOK, _look, door)
     look.clock = reactor
     look.setServiceParent(parts)
-    Listeners(reactor, sockets, factories, [mx.shutdown, imap.shutdown], settings.shutdown_seconds).setServiceParent(parts)
+    farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
+    Listeners(reactor, sockets, factories, farewells, settings.shutdown_seconds).setServiceParent(parts)
     return parts
 
 
@@ -212,6 +214,13 @@ class Listeners(Service):
             await ending
         except Exception as error:
             log.warning("server.impatient", seconds=self._patience, reason=type(error).__name__)
+
+
+async def _end(mx: MxFactory, reactor: Any) -> None:
+    """End the MX sessions, and wait until their 421 has left: what is only in a buffer is lost when the reactor stops."""
+    await mx.shutdown()
+    while mx.shared.sessions:
+        await deferLater(reactor, 0.02)
 
 
 def _look(door: LocalDoor) -> Deferred[None]:

@@ -1,0 +1,86 @@
+"""The top service where twistd's own rules are easily broken."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fe_twisted.app.setup import create
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def twistd(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FORWARDEMAIL_")}
+    command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *arguments]
+    command += ["forwardemail", "--config", str(data / "forwardemail.toml")]
+    return subprocess.run(command, cwd=data, env={**kept, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=60)
+
+
+def free_offset() -> int:
+    """A port offset whose MX port nobody has at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return min(int(probe.getsockname()[1]), 60_000) - 25
+
+
+def make(data: Path) -> int:
+    """A data folder with the IMAP doors off; returns the MX port."""
+    now = datetime.datetime.now(datetime.UTC)
+    offset = free_offset()
+    made = create(data, hostname="localhost", development=True, port_offset=offset, example=False, now=now)
+    with made.settings.file.open("a") as file:
+        file.write("imap_port = 0\nimaps_port = 0\n")
+    return 25 + offset
+
+
+def test_a_taken_port_ends_a_daemon_with_a_reason_instead_of_hanging(tmp_path: Path) -> None:
+    """twistd's parent waits for a word of its child; a child that just exits would leave it waiting for ever."""
+    port = make(tmp_path / "data")
+    with socket.create_server(("127.0.0.1", port)):
+        done = twistd(tmp_path / "data", "--pidfile", str(tmp_path / "pid"))
+        assert done.returncode == 1
+        assert f"port {port} (mx)" in done.stderr
+        assert not (tmp_path / "pid").exists()
+        assert "server.not_started" in (tmp_path / "data" / "forwardemail.log").read_text()
+        done = twistd(tmp_path / "data", "-n", "--pidfile=")
+        assert done.returncode == 1
+        assert f"forwardemail: port {port} (mx) on 127.0.0.1 cannot be had" in done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_in_the_background_it_serves_reloads_and_stops(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    port = make(data)
+    log = data / "forwardemail.log"
+    done = twistd(data, "--pidfile", str(tmp_path / "pid"))
+    assert done.returncode == 0, done
+    process = int((tmp_path / "pid").read_text())
+    try:
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            assert client.recv(100).startswith(b"220 localhost")
+            (data / "tls" / "certificate.pem").write_text("garbage")
+            log.rename(data / "old.log")
+            os.kill(process, signal.SIGHUP)
+            _until(lambda: log.exists() and "tls.not_reloaded" in log.read_text())
+            os.kill(process, signal.SIGTERM)
+            assert client.recv(100).startswith(b"421 ")
+        _until(lambda: not (tmp_path / "pid").exists())
+        assert "server.stopped" in log.read_text()
+    finally:
+        if (tmp_path / "pid").exists():
+            os.kill(process, signal.SIGKILL)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
