@@ -244,28 +244,43 @@ def _key(connection: apsw.Connection, key: bytes | bytearray, cipher: str) -> No
 def _create(path: str, key: bytes | bytearray, cipher: str, page_size: int | None) -> None:
     """Make a new, empty, encrypted database in WAL mode, durable with its directory entry.
 
-    It's closed again before the header is looked at, and :func:`connect` opens it like any other.
+    It is made under another name and gets its own when it is complete, so that a crash in between never leaves half a database, which
+    would look like a damaged one.  It's closed again before the header is looked at, and :func:`connect` opens it like any other.
     """
+    new = path + ".new"
     with storage_errors():
+        _clear(new)
         # SQLite would make it readable for the group; -wal and -shm take their mode from this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    with storage_errors():
-        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        with storage_errors(connection):
-            _key(connection, key, cipher)
-            if page_size is not None:
-                _pragma(connection, "page_size", str(page_size), page_size)
-            _pragma(connection, "encoding", "'UTF-8'", "UTF-8")
-            # Only before the first page is written, and journal_mode writes it.
-            _pragma(connection, "auto_vacuum", "INCREMENTAL", 2)
-            _pragma(connection, "journal_mode", "WAL", "wal")
-    finally:
-        connection.close()
-    if header(path).startswith(PLAIN_HEADER):
-        os.unlink(path)
-        raise errors.StorageFailed(reason=f"{path} was made without encryption")
+        with storage_errors():
+            connection = apsw.Connection(new, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            with storage_errors(connection):
+                _key(connection, key, cipher)
+                if page_size is not None:
+                    _pragma(connection, "page_size", str(page_size), page_size)
+                _pragma(connection, "encoding", "'UTF-8'", "UTF-8")
+                # Only before the first page is written, and journal_mode writes it.
+                _pragma(connection, "auto_vacuum", "INCREMENTAL", 2)
+                _pragma(connection, "journal_mode", "WAL", "wal")
+        finally:
+            connection.close()
+        if header(new).startswith(PLAIN_HEADER):
+            raise errors.StorageFailed(reason=f"{path} was made without encryption")
+        with storage_errors():
+            os.rename(new, path)
+    except BaseException:
+        _clear(new)
+        raise
     sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+def _clear(path: str) -> None:
+    """Remove a database that was never finished, and what belongs to it."""
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
 
 
 def _unlock(path: str, key: bytes | bytearray, cipher: str, readonly: bool) -> apsw.Connection:
