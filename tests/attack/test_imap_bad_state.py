@@ -40,6 +40,8 @@ LINES = {
     "UNSELECT": "UNSELECT",
     "EXPUNGE": "EXPUNGE",
     "SEARCH": "SEARCH ALL",
+    "SORT": "SORT (DATE) UTF-8 ALL",
+    "THREAD": "THREAD REFERENCES UTF-8 ALL",
     "FETCH": "FETCH 1:* FLAGS",
     "STORE": "STORE 1:* FLAGS ()",
     "COPY": "COPY 1:* Trash",

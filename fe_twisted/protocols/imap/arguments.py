@@ -35,6 +35,7 @@ from fe_twisted.protocols.imap.searchkeys import search
 #: RFC 2971 section 3.3: at most 30 pairs, names of 30 octets, values of 1,024.
 _ID_PAIRS, _ID_NAME, _ID_VALUE = 30, 30, 1_024
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
+from fe_twisted.protocols.imap.sort import sort, thread
 _STATUS_ITEMS = frozenset(
     ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT")
 )
@@ -339,3 +340,7 @@ UID_COMMANDS: dict[str, ReadArguments | None] = {
     "MOVE": _copy,
     "EXPUNGE": _uid_expunge,
 }
+    "SORT": sort,
+    "THREAD": thread,
+    "SORT": sort,
+    "THREAD": thread,

@@ -132,8 +132,13 @@ def render_sequence(numbers: Iterable[int]) -> bytes:
             made[-1] = (made[-1][0], number)
         else:
             made.append((number, number))
-    return render(tuple(made))
+    return tuple(made)
 
+    return render(in_order(numbers))
+
+
+def in_order(numbers: Iterable[int]) -> Ranges:
+    """The numbers as ascending runs that stand in the order given, so they are not sorted as other ranges are (RFC 5267 section 3)."""
 
 def _merge(ordered: Iterable[tuple[int, int]]) -> Ranges:
     made: list[tuple[int, int]] = []

@@ -126,7 +126,15 @@ def search(numbers: Iterable[int], modseq: int = 0) -> bytes:
     return b" ".join(words) + b"\r\n"
 
 
-def esearch(tag: str, uid: bool, returns: Sequence[str], found: Ranges, modseq: int = 0) -> bytes:
+def sort(numbers: Sequence[int], modseq: int = 0) -> bytes:
+    """``* SORT 3 1 2``, also for no numbers, with ``(MODSEQ n)`` unless 0 (RFC 5256 section 4, RFC 7162 section 3.1.6)."""
+    text = " ".join(map(str, numbers))
+    return f"* SORT{' ' if numbers else ''}{text}{f' (MODSEQ {modseq})' if modseq else ''}\r\n".encode("ascii")
+
+
+def esearch(
+    tag: str, uid: bool, returns: Sequence[str], found: Ranges, modseq: int = 0, *, page: tuple[str, Ranges] | None = None
+) -> bytes:
     """``* ESEARCH (TAG "a1") UID MIN 1 MAX 9 ALL 1:3,9 COUNT 4`` (RFC 4731 section 3.1).
 
     MIN, MAX and ALL are left out when nothing was found; COUNT is not.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -174,3 +175,8 @@ def _number(identity: bytes) -> int:
 def pack(numbers: Iterable[int]) -> bytes:
     """References for a database column: 8 octets each."""
     return b"".join([number.to_bytes(8, "little") for number in numbers])
+
+
+def unpack(data: bytes) -> tuple[int, ...]:
+    """The inverse of :func:`pack`."""
+    return struct.unpack(f"<{len(data) // 8}q", data)

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeVar
 from fe_twisted.base import log
 from fe_twisted.base.errors import MailError, Ours
 from fe_twisted.protocols.imap.commands import Command
-from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, search, select, status, store
+from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, search, select, sort, status, store
+from fe_twisted.servers.imap.program import names_numbers
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad, for_error, no
 from fe_twisted.servers.imap.session import Session, State
 from fe_twisted.servers.imap.update import is_behind, synchronise
@@ -59,6 +60,8 @@ TABLE: dict[str, Entry] = {
     "SEARCH": Entry(State.SELECTED, search.search, expunges=False),
     "FETCH": Entry(State.SELECTED, fetch.fetch, expunges=False),
     "STORE": Entry(State.SELECTED, store.store, expunges=False),
+    "SORT": Entry(State.SELECTED, sort.sort, expunges=False),
+    "THREAD": Entry(State.SELECTED, sort.thread, expunges=False),
     "COPY": Entry(State.SELECTED, copy.copy),
     "MOVE": Entry(State.SELECTED, copy.move),
 }
@@ -66,6 +69,10 @@ TABLE: dict[str, Entry] = {
 
 async def execute(session: Session, command: Command) -> Reply:
     """Carry out one command, and tell the client what others did meanwhile.
+#: Commands that take or return message sequence numbers without UID in front (RFC 9586 section 3).
+NUMBERED = frozenset(("FETCH", "STORE", "SEARCH", "COPY", "MOVE", "SORT", "THREAD", "REPLACE"))
+
+
 
     :raises Disconnected, Ended: and nothing else.
     """

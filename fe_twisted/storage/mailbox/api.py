@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from fe_twisted.protocols.imap.search import Key, Ranges
+from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
 
 #: Bits of the system flags in a message's flag mask; keyword ``n`` of :meth:`Mailbox.keywords` is bit ``n + 5``.
 SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
@@ -285,6 +286,18 @@ class Mailbox(Protocol):
 
     async def poll(self) -> int:
         """Move waiting mail in; returns how many messages came.  Cheap when there is none."""
+
+    async def sort(self, folder_id: int, program: Key, criteria: Sequence[Criterion]) -> list[int]:
+        """UIDs that match, ordered by the criteria, the first before the second and so on; equal messages by UID (RFC 5256 section 3).
+
+        :param program: as for :meth:`search`.
+        """
+
+    async def thread(self, folder_id: int, program: Key, algorithm: Algorithm) -> Threads:
+        """The messages that match, as threads (RFC 5256 section 3).
+
+        :param program: as for :meth:`search`.
+        """
 
     async def check_consistency(self) -> list[str]:
         """Every invariant of the file that does not hold, as sentences; empty when all is well."""

@@ -14,6 +14,7 @@ from fe_twisted.base.clock import Clock
 from fe_twisted.base.errors import MailError, NoSuchFolder
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Key, Ranges
+from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
 from fe_twisted.storage.mailbox import folders, messages, view
 from fe_twisted.storage.mailbox.api import (
     Appended,
@@ -35,6 +36,8 @@ from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.read import read_rows
 from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso, selectable
 from fe_twisted.storage.mailbox.search import needs_text, search
+from fe_twisted.storage.mailbox.sort import Orders
+from fe_twisted.storage.mailbox.thread import Threading
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread, Writer
 
@@ -82,6 +85,8 @@ class LocalMailbox:
         self._watchers: list[Watcher] = []
         self._keywords = load_keywords(self._reader)
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
+        self._orders = Orders()
+        self._threading = Threading()
         self._scan_queue: Deferred[None] | None = None
         self._collecting = False
         self._closed = False
@@ -146,6 +151,10 @@ class LocalMailbox:
             return Outcome(now)
 
         return await self._write(claim)
+
+    async def vanished(self, folder_id: int, since: int) -> Ranges:
+        """See the interface."""
+        return self._read(lambda c: view.vanished_since(c, folder_id, since))
 
     async def create(self, name: str, special_use: str = "") -> str:
         """See the interface."""
@@ -219,6 +228,26 @@ class LocalMailbox:
         if not needs_text(program):
             return self._read(lambda c: search(c, folder_id, program, now))
         return await self._scan(lambda c: search(c, folder_id, program, now))
+
+    async def sort(self, folder_id: int, program: Key, criteria: Sequence[Criterion]) -> list[int]:
+        """See the interface; the first time in a thread."""
+        now, wanted = self._now(), tuple(criteria)
+        if self.modseq(folder_id) == 0:
+            raise NoSuchFolder("the mailbox was deleted")
+
+        def sort(connection: apsw.Connection) -> list[int]:
+            return self._orders.sort(connection, folder_id, program, wanted, now)
+
+        if needs_text(program) or not self._orders.knows(folder_id, wanted):
+            return await self._scan(sort)
+        return self._read(sort)
+
+    async def thread(self, folder_id: int, program: Key, algorithm: Algorithm) -> Threads:
+        """See the interface; in a thread."""
+        now = self._now()
+        if self.modseq(folder_id) == 0:
+            raise NoSuchFolder("the mailbox was deleted")
+        return await self._scan(lambda c: self._threading.thread(c, folder_id, program, algorithm, now))
 
     async def poll(self) -> int:
         """See the interface."""

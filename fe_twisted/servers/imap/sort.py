@@ -1,0 +1,43 @@
+"""SORT, ESORT and THREAD (RFC 5256, RFC 5267 section 3, RFC 5957)."""
+
+from __future__ import annotations
+
+from fe_twisted.protocols.imap import responses
+from fe_twisted.protocols.imap.commands import Command
+from fe_twisted.protocols.imap.ranges import in_order
+from fe_twisted.protocols.imap.search import And, Key, Uids
+from fe_twisted.protocols.imap.sort import Sort, Thread
+from fe_twisted.servers.imap.program import resolved
+from fe_twisted.servers.imap.reply import Reply
+from fe_twisted.servers.imap.session import Session, arguments
+from fe_twisted.servers.imap.view import View
+
+
+async def sort(session: Session, command: Command) -> Reply:
+    """The messages that match, in order; with RETURN as an ESEARCH response, whose ranges keep that order."""
+    wanted = arguments(command, Sort)
+    view = session.selected
+    found = await session.mailbox.sort(view.folder_id, _known(wanted.program, view), wanted.criteria)
+    hits = found if command.uid else [number for number in view.uids.sequence_numbers(found) if number is not None]
+    if wanted.returns is None:
+        session.wire.write(responses.sort(hits))
+    else:
+        session.wire.write(responses.esearch(command.tag, command.uid, wanted.returns, in_order(hits)))
+    await session.wire.drained()
+    return Reply("SORT completed")
+
+
+async def thread(session: Session, command: Command) -> Reply:
+    """The messages that match, as threads."""
+    wanted = arguments(command, Thread)
+    view = session.selected
+    found = await session.mailbox.thread(view.folder_id, _known(wanted.program, view), wanted.algorithm)
+    numbers = found.uids if command.uid else [number or 0 for number in view.uids.sequence_numbers(found.uids)]
+    session.wire.write(found.response(numbers))
+    await session.wire.drained()
+    return Reply("THREAD completed")
+
+
+def _known(program: Key, view: View) -> Key:
+    """The program, for messages only that this session has a number for."""
+    return And((Uids(view.uids.ranges), resolved(program, view)))
