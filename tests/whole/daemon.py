@@ -257,7 +257,7 @@ class Daemon:
         self.process = None
         # twistd ends itself with the signal that stopped it, once everything is shut down.
         assert status in (0, -signal.SIGTERM), f"exit {status}:\n{self.log()[-3000:]}"
-        assert "server.stopped" in self.log()[-500:], self.log()[-3000:]
+        assert "server.stopped" in self.log()[-2000:], self.log()[-3000:]
         self.assert_no_trouble()
 
     def kill(self) -> None:
@@ -314,8 +314,8 @@ class Daemon:
         return sorted(path for path in self.data.rglob("*") if path.is_file())
 
     def waiting_files(self) -> list[Path]:
-        """Temporary mailboxes, and what belongs to them."""
-        return [path for path in self.files() if "-tmp." in path.name]
+        """Temporary mailboxes and what belongs to them; not one that a crash kept from being finished, which holds nothing."""
+        return [path for path in self.files() if "-tmp." in path.name and ".new" not in path.name]
 
     # -- clients ------------------------------------------------------------------------------------
 

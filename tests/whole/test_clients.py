@@ -37,6 +37,7 @@ def test_smtplib_plain_and_starttls(daemon: Daemon, owner: Owner) -> None:
     message.add_attachment(bytes(range(256)) * 100, maintype="application", subtype="octet-stream", filename="ä.bin")
     for tls in (False, True):
         with smtplib.SMTP("127.0.0.1", daemon.port("mx")) as client:
+            client.ehlo()
             if tls:
                 client.starttls(context=trusting())
                 client.ehlo()
@@ -56,7 +57,7 @@ def test_smtplib_smtputf8(daemon: Daemon, owner: Owner) -> None:
     message["From"], message["To"], message["Subject"] = "jörg@example.net", owner.address, "Grüße"
     message.set_content("Text\n")
     with smtplib.SMTP("127.0.0.1", daemon.port("mx")) as client:
-        client.send_message(message, mail_options=["SMTPUTF8"])
+        client.send_message(message)
     (stored,) = daemon.messages(owner)
     assert "Return-Path: <jörg@example.net>".encode() in stored and "Subject: Grüße".encode() in stored
 
@@ -100,14 +101,14 @@ def test_imaplib_whole_tour(daemon: Daemon, owner: Owner) -> None:
     assert client.copy("1", "Archive")[0] == "OK"
     assert client.uid("MOVE", "2", "Trash")[0] == "OK"
     assert client.store("1", "+FLAGS", r"\Deleted")[0] == "OK"
-    assert client.expunge()[1] == [b"1"]
-    assert client.status("Job/Projects", "(MESSAGES UNSEEN UIDNEXT UIDVALIDITY RECENT)")[1][0].startswith(b'"Job/Projects" (') or True
+    assert client.expunge()[1][-1:] == [b"1"], "the first is that of MOVE"
+    status = client.status("Job/Projects", "(MESSAGES UNSEEN UIDNEXT UIDVALIDITY RECENT)")[1][0]
+    assert b"MESSAGES 2" in status and b"UNSEEN 1" in status and b"UIDNEXT 5" in status
     assert client.check()[0] == "OK"
     assert client.noop()[0] == "OK"
     assert client.close()[0] == "OK"
     assert client.unsubscribe("Job/Projects")[0] == "OK"
     assert client.delete("Job/Projects")[0] == "OK"
-    assert client.enable("UTF8=ACCEPT")[0] in ("OK", "BAD", "NO") if "ENABLE" in client.capabilities else True
     assert client.logout()[0] == "BYE"
 
 
