@@ -65,6 +65,28 @@ def test_recipients(directory: SqlDirectory, lookups: Lookups) -> None:
             recipient(lookups, address)
 
 
+def test_a_remembered_answer_is_forgotten_at_any_change(tmp_path: Path) -> None:
+    """Whoever makes the change: this object, or another process on the same file."""
+    mine = open_directory(tmp_path / "directory.sqlite", bytes(32))
+    theirs = open_directory(tmp_path / "directory.sqlite", bytes(32))
+    mine.add_domain("example.com", mine.add_account("main").id)
+    mine.add_alias("hello@example.com")
+    lookups = Lookups(mine)
+    asked: list[str] = []
+    event.listen(mine._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
+    for change in (mine, theirs):
+        for state in (AliasState.REJECT, AliasState.ENABLED):
+            change.set_alias_state("hello@example.com", state)
+            asked.clear()
+            assert [result(lookups.recipient(parse_address("hello@example.com"))).state for _ in range(3)] == [state] * 3
+            assert len(asked) == 1
+    theirs.remove_alias("hello@example.com")
+    with pytest.raises(UnknownRecipient):
+        recipient(lookups, "hello@example.com")
+    mine.close()
+    theirs.close()
+
+
 def test_an_alias_with_a_plus_comes_before_plus_addressing(directory: SqlDirectory, lookups: Lookups) -> None:
     directory.add_alias("hello@example.com")
     directory.add_alias("hello+lists@example.com")
