@@ -34,10 +34,11 @@ from fe_twisted.protocols.imap.searchkeys import search
 
 #: RFC 2971 section 3.3: at most 30 pairs, names of 30 octets, values of 1,024.
 _ID_PAIRS, _ID_NAME, _ID_VALUE = 30, 30, 1_024
+from fe_twisted.protocols.imap.metadata import get_metadata, get_quota, set_metadata
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
 from fe_twisted.protocols.imap.sort import sort, thread
 _STATUS_ITEMS = frozenset(
-    ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT")
+    ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT", "DELETED-STORAGE")
 )
 _SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"))
 _LIST_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"))
@@ -342,5 +343,11 @@ UID_COMMANDS: dict[str, ReadArguments | None] = {
 }
     "SORT": sort,
     "THREAD": thread,
+    "SORT": sort,
+    "THREAD": thread,
+    "GETQUOTA": get_quota,
+    "GETQUOTAROOT": _mailbox,
+    "GETMETADATA": get_metadata,
+    "SETMETADATA": set_metadata,
     "SORT": sort,
     "THREAD": thread,

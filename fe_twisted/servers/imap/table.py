@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from fe_twisted.base import log
 from fe_twisted.base.errors import MailError, Ours
 from fe_twisted.protocols.imap.commands import Command
-from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, search, select, sort, status, store
+from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, metadata, search, select, sort, status, store
 from fe_twisted.servers.imap.program import names_numbers
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad, for_error, no
 from fe_twisted.servers.imap.session import Session, State
@@ -53,6 +53,10 @@ TABLE: dict[str, Entry] = {
     "STATUS": Entry(INSIDE, status.status),
     "APPEND": Entry(INSIDE, append.append),
     "IDLE": Entry(INSIDE, idle.idle),
+    "GETQUOTA": Entry(INSIDE, metadata.get_quota),
+    "GETQUOTAROOT": Entry(INSIDE, metadata.get_quota_root),
+    "GETMETADATA": Entry(INSIDE, metadata.get_metadata),
+    "SETMETADATA": Entry(INSIDE, metadata.set_metadata),
     "CHECK": Entry(State.SELECTED, general.noop),
     "CLOSE": Entry(State.SELECTED, select.close),
     "UNSELECT": Entry(State.SELECTED, select.close),

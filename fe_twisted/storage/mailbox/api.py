@@ -94,6 +94,16 @@ class FolderStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a mailbox uses and how much it can hold (RFC 9208); octets as RFC822.SIZE counts them, each copy on its own."""
+
+    octets: int
+    octets_limit: int
+    messages: int
+    messages_limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Selected:
     r"""What SELECT needs, taken in one transaction.
 
@@ -298,6 +308,30 @@ class Mailbox(Protocol):
 
         :param program: as for :meth:`search`.
         """
+
+    async def quota(self) -> Quota:
+        """What is used, and the limits that there are."""
+
+    async def deleted_octets(self, name: str) -> int:
+        r"""Octets of the messages with ``\Deleted`` in a folder (RFC 9208 section 4.1.4)."""
+
+    async def get_metadata(self, name: str, entries: Sequence[str], depth: Literal[0, 1, -1]) -> list[tuple[str, bytes | None]]:
+        """Annotations (RFC 5464).
+
+        :param name: of a folder, or an empty string for those of the mailbox as a whole.
+        :param entries: in lower case, such as ``/private/comment``.
+        :param depth: 0 for these entries alone, None for those that are not there; 1 with those just below, -1 with all below.
+        :raises NoSuchFolder:
+        """
+
+    async def set_metadata(self, name: str, values: Sequence[tuple[str, bytes | None]]) -> None:
+        """Set annotations, or remove those whose value is None, all or none.
+
+        :raises NoSuchFolder, LimitReached:
+        """
+
+    async def poll(self) -> int:
+        """Move waiting mail in; returns how many messages came.  Cheap when there is none."""
 
     async def check_consistency(self) -> list[str]:
         """Every invariant of the file that does not hold, as sentences; empty when all is well."""

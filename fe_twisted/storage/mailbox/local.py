@@ -15,7 +15,7 @@ from fe_twisted.base.errors import MailError, NoSuchFolder
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
-from fe_twisted.storage.mailbox import folders, messages, view
+from fe_twisted.storage.mailbox import folders, messages, metadata, quota, view
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
@@ -25,6 +25,7 @@ from fe_twisted.storage.mailbox.api import (
     Folder,
     FolderStatus,
     NewMessage,
+    Quota,
     Row,
     Selected,
     Stored,
@@ -248,6 +249,22 @@ class LocalMailbox:
         if self.modseq(folder_id) == 0:
             raise NoSuchFolder("the mailbox was deleted")
         return await self._scan(lambda c: self._threading.thread(c, folder_id, program, algorithm, now))
+
+    async def quota(self) -> Quota:
+        """See the interface."""
+        return self._read(quota.quota)
+
+    async def deleted_octets(self, name: str) -> int:
+        """See the interface."""
+        return self._read(lambda c: quota.deleted_octets(c, name))
+
+    async def get_metadata(self, name: str, entries: Sequence[str], depth: Literal[0, 1, -1]) -> list[tuple[str, bytes | None]]:
+        """See the interface."""
+        return self._read(lambda c: metadata.get_metadata(c, name, entries, depth))
+
+    async def set_metadata(self, name: str, values: Sequence[tuple[str, bytes | None]]) -> None:
+        """See the interface."""
+        await self._write(lambda c: metadata.set_metadata(c, name, values))
 
     async def poll(self) -> int:
         """See the interface."""

@@ -140,6 +140,15 @@ CREATE TABLE previews(
     text TEXT NOT NULL
 );
 
+-- Annotations (RFC 5464); without a folder they belong to the mailbox as a whole.
+CREATE TABLE annotations(
+    folder_id INTEGER REFERENCES folders(id) ON DELETE CASCADE,
+    entry TEXT NOT NULL,                       -- lower case, '/private/comment'
+    value BLOB NOT NULL
+);
+CREATE UNIQUE INDEX annotations_entry ON annotations(coalesce(folder_id, 0), entry);
+CREATE INDEX annotations_folder ON annotations(folder_id);
+
 -- What was expunged at which modseq (RFC 7162).
 CREATE TABLE expunged(
     id INTEGER PRIMARY KEY,

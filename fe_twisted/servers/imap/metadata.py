@@ -1,0 +1,67 @@
+"""GETMETADATA and SETMETADATA (RFC 5464), GETQUOTA and GETQUOTAROOT (RFC 9208)."""
+
+from __future__ import annotations
+
+from fe_twisted.protocols.imap.commands import Command, Mailbox
+from fe_twisted.protocols.imap.metadata import GetMetadata, QuotaRoot, SetMetadata, metadata, quota, quota_root
+from fe_twisted.servers.imap.names import canonical
+from fe_twisted.servers.imap.reply import Reply, no
+from fe_twisted.servers.imap.session import Session, arguments
+
+#: Octets of one value.
+MAX_VALUE = 65_536
+#: Entries of the server that only its operator could set (RFC 5464 section 6.2.1).
+_READ_ONLY = frozenset({"/shared/admin"})
+#: The one quota root: everything in the mailbox counts towards it.
+ROOT = ""
+
+
+async def get_metadata(session: Session, command: Command) -> Reply:
+    """The values of the entries, NIL for those that are not there; long ones may be left out."""
+    wanted = arguments(command, GetMetadata)
+    name = canonical(wanted.mailbox)
+    found = await session.mailbox.get_metadata(name, wanted.entries, wanted.depth)
+    limit = wanted.max_size
+    shown = [(entry, value) for entry, value in found if limit is None or value is None or len(value) <= limit]
+    if shown:
+        session.wire.write(metadata(name, shown, utf8=session.utf8))
+        await session.wire.drained()
+    longest = max((len(value) for _, value in found if value is not None), default=0)
+    if limit is not None and longest > limit:
+        return Reply("GETMETADATA completed", f"METADATA LONGENTRIES {longest}")
+    return Reply("GETMETADATA completed")
+
+
+async def set_metadata(session: Session, command: Command) -> Reply:
+    """All of the entries or none."""
+    wanted = arguments(command, SetMetadata)
+    name = canonical(wanted.mailbox)
+    if any(value is not None and len(value) > MAX_VALUE for _, value in wanted.values):
+        return no("a value is too long", f"METADATA MAXSIZE {MAX_VALUE}")
+    if not name and any(entry in _READ_ONLY for entry, _ in wanted.values):
+        return no("only the operator of the server may change this entry", "NOPERM")
+    await session.mailbox.set_metadata(name, wanted.values)
+    return Reply("SETMETADATA completed")
+
+
+async def get_quota(session: Session, command: Command) -> Reply:
+    """Usage and limit of a quota root."""
+    if arguments(command, QuotaRoot).root != ROOT:
+        return no("no such quota root", "NONEXISTENT")
+    await _tell(session)
+    return Reply("GETQUOTA completed")
+
+
+async def get_quota_root(session: Session, command: Command) -> Reply:
+    """The quota root of a mailbox, and its usage and limit."""
+    counters = await session.mailbox.status(canonical(arguments(command, Mailbox).mailbox))
+    session.wire.write(quota_root(counters.name, ROOT, utf8=session.utf8))
+    await _tell(session)
+    return Reply("GETQUOTAROOT completed")
+
+
+async def _tell(session: Session) -> None:
+    used = await session.mailbox.quota()
+    # RFC 9208 section 5.1: STORAGE counts units of 1,024 octets
+    storage = ("STORAGE", -(-used.octets // 1024), used.octets_limit // 1024)
+    session.wire.write(quota(ROOT, [storage, ("MESSAGE", used.messages, used.messages_limit)]))

@@ -1,0 +1,69 @@
+"""Annotations of the mailbox and of its folders (RFC 5464)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import apsw
+
+from fe_twisted.base.errors import ImapStatus, LimitReached
+from fe_twisted.storage.mailbox.rows import Outcome, aggregate, selectable
+
+#: Entries in a mailbox, those of all folders together.
+MAX_ENTRIES = 1_000
+
+Depth = Literal[0, 1, -1]
+
+
+class TooManyEntries(LimitReached):
+    """No room for another annotation (RFC 5464 section 4.3)."""
+
+    default = f"too many annotations, a mailbox has room for {MAX_ENTRIES}"
+    imap = ImapStatus("NO", "METADATA TOOMANY")
+
+
+def get_metadata(connection: apsw.Connection, name: str, entries: Sequence[str], depth: Depth) -> list[tuple[str, bytes | None]]:
+    """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.get_metadata`.
+
+    :raises NoSuchFolder:
+    """
+    folder = _folder(connection, name)
+    found: dict[str, bytes | None] = {}
+    for entry in entries:
+        exact = connection.execute("SELECT entry, value FROM annotations WHERE folder_id IS ? AND entry = ?", (folder, entry)).fetchone()
+        if exact is not None or not depth:
+            found[entry] = bytes(exact[1]) if exact is not None else None
+        if depth:
+            below = connection.execute(
+                "SELECT entry, value FROM annotations WHERE folder_id IS ? AND entry LIKE ? ESCAPE '\\' ORDER BY entry",
+                (folder, _escaped(entry) + "/%"),
+            )
+            for child, value in below:
+                if depth < 0 or "/" not in str(child)[len(entry) + 1 :]:
+                    found[str(child)] = bytes(value)
+    return list(found.items())
+
+
+def set_metadata(connection: apsw.Connection, name: str, values: Sequence[tuple[str, bytes | None]]) -> Outcome[None]:
+    """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.set_metadata`.
+
+    :raises NoSuchFolder, TooManyEntries:
+    """
+    folder = _folder(connection, name)
+    for entry, value in values:
+        connection.execute("DELETE FROM annotations WHERE folder_id IS ? AND entry = ?", (folder, entry))
+        if value is not None:
+            connection.execute("INSERT INTO annotations(folder_id, entry, value) VALUES(?, ?, ?)", (folder, entry.lower(), value))
+    if aggregate(connection, "SELECT count(*) FROM annotations")[0] > MAX_ENTRIES:
+        raise TooManyEntries
+    return Outcome(None)
+
+
+def _folder(connection: apsw.Connection, name: str) -> int | None:
+    """None for the mailbox as a whole, whose name is empty."""
+    return selectable(connection, name).id if name else None
+
+
+def _escaped(entry: str) -> str:
+    return entry.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
