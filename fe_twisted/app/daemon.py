@@ -85,6 +85,9 @@ class Daemon(Service):
         self._parts.startService()
         self._on_terminal = os.isatty(1)
         signal.signal(signal.SIGHUP, self._hangup)
+        log.follow(self._settings.log_level == "debug")
+        if self._observer is not None:
+            self._observer.gather(lambda write: self._reactor.callLater(0, write))
         log.event("server.started", version=__version__, hostname=self._settings.hostname, settings=self._settings.file)
 
     def stopService(self) -> Deferred[None]:
@@ -94,6 +97,8 @@ class Daemon(Service):
         if parts is None:
             return succeed(None)
         log.event("server.stopping")
+        if self._observer is not None:
+            self._observer.gather(None)  # there may be no further turn
         return parts.stopService().addCallback(lambda _: log.event("server.stopped"))
 
     def _bind(self, door: str, interface: str, port: int) -> socket.socket | None:

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,20 @@ class LineObserver:
         self._line = _json_line if layout == "json" else _text_line
         self._address = _address_writer(addresses)
         self._level = LogLevel.levelWithName(level)
+        self._later: Callable[[Callable[[], None]], object] | None = None
+        self._thread = threading.get_ident()
+        self._lines: list[str] = []
+
+    def gather(self, later: Callable[[Callable[[], None]], object] | None) -> None:
+        """Write the lines of one turn of the reactor together; a write for each was a tenth of the price of accepting a message.
+
+        Warnings, errors and lines of other threads take all before them along at once.
+
+        :param later: has a function called at the end of the turn; None writes each line at once again.
+        """
+        self._later = later
+        self._thread = threading.get_ident()
+        self._write()
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event; what cannot be rendered is said so rather than raised into the caller."""
@@ -56,8 +71,16 @@ class LineObserver:
             line = self._line(event["log_time"], level.name, _name(event), dict(self._fields(event)))
         except Exception as error:  # a __str__ of anybody's that fails must not stop the service
             line = _text_line(event.get("log_time", 0.0), "error", "log.unrenderable", {"error": type(error).__name__})
+        self._lines.append(line + "\n")
+        if self._later is None or level > LogLevel.info or threading.get_ident() != self._thread:
+            self._write()
+        elif len(self._lines) == 1:
+            self._later(self._write)
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
         try:
-            self._file.write(line + "\n")
+            self._file.write("".join(lines))
             self._file.flush()
         except (OSError, ValueError):
             # Nowhere left to say it: the disk of the log is full or the terminal is gone.
@@ -67,6 +90,7 @@ class LineObserver:
         """After a log rotation: write to the file that has the name now; the old one goes on if there can be none."""
         if self._path is None:
             return
+        self._write()
         try:
             new = _open(self._path)
         except OSError:
@@ -139,8 +163,7 @@ def _address_writer(addresses: str) -> Callable[[object], object]:
 
 
 def _time(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat("T", "milliseconds")[:23] + "Z"
 
 
 def _text_line(time: float, level: str, name: str, fields: dict[str, object]) -> str:

@@ -86,6 +86,13 @@ class BadSyntax(Theirs):
     imap = ImapStatus("BAD", "")
 
 
+class UidRequired(BadSyntax):
+    """A message sequence number, where the client has enabled UIDONLY (RFC 9586 section 3)."""
+
+    default = "message numbers cannot be used, UIDONLY is enabled"
+    imap = ImapStatus("BAD", "UIDREQUIRED")
+
+
 class BadAddress(Theirs):
     """A mail address that RFC 5321 section 4.1.2 or RFC 6531 does not allow."""
 
@@ -158,6 +165,13 @@ class Refused(Theirs):
     default = "operation not allowed"
     imap = ImapStatus("NO", "CANNOT")
     http = 403
+
+
+class SpecialUseRefused(Theirs):
+    """A special use that a mailbox cannot have (RFC 6154 section 3)."""
+
+    default = "no mailbox can have this special use"
+    imap = ImapStatus("NO", "USEATTR")
 
 
 class WrongPassword(Theirs):

@@ -12,6 +12,13 @@ from twisted.logger import Logger, LogLevel
 ADDRESS_FIELDS = frozenset({"address", "sender", "recipient"})
 
 _logger = Logger(namespace="forwardemail")
+_followed = True
+
+
+def follow(followed: bool) -> None:
+    """Say whether anybody reads :func:`debug` events; when nobody does they cost next to nothing."""
+    global _followed
+    _followed = followed
 
 
 def event(name: str, /, **fields: object) -> None:
@@ -21,6 +28,12 @@ def event(name: str, /, **fields: object) -> None:
     :param fields: plain values; ``conn`` is the connection id, ``reason`` a named reason.
     """
     _logger.emit(LogLevel.info, None, event=name, fields=fields)
+
+
+def debug(name: str, /, **fields: object) -> None:
+    """Log a step that matters only to somebody who follows one message or one session."""
+    if _followed:
+        _logger.emit(LogLevel.debug, None, event=name, fields=fields)
 
 
 def warning(name: str, /, **fields: object) -> None:

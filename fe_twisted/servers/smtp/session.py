@@ -230,15 +230,19 @@ class Session(Protocol, TimeoutMixin):
         if self._counted:
             self._shared.connections.release(self.peer)
         self._shared.sessions.discard(self)
-        self.log(
-            "closed",
+        why = "" if isinstance(reason.value, ConnectionDone) else reason.getErrorMessage()
+        # A connection that did what it came for has said so line by line; the others are worth a line of their own.
+        tell = log.event if self.errors or why or not self.messages else log.debug
+        tell(
+            f"{self._shared.door}.closed",
+            conn=self.id,
             peer=self.peer,
             tls=str(self.tls or ""),
             commands=self.commands,
             messages=self.messages,
             errors=self.errors,
             seconds=round(self._shared.clock.seconds() - self._started, 3),
-            why="" if isinstance(reason.value, ConnectionDone) else reason.getErrorMessage(),
+            why=why,
         )
 
     def timeoutConnection(self) -> None:

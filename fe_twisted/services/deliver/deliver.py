@@ -64,14 +64,14 @@ class Deliver:
             log.failure("deliver.append", error, mailbox=mailbox_id, delivery=delivery_id.hex())
             return False
         faults.reach("deliver.stored")
-        log.event("deliver.stored", mailbox=mailbox_id, delivery=delivery_id.hex(), octets=len(content))
+        log.debug("deliver.stored", mailbox=mailbox_id, delivery=delivery_id.hex(), octets=len(content))
         return True
 
     async def _seal(self, mailbox_id: str, public_key: bytes, item: Waiting) -> None:
         """Into the temporary mailbox."""
         await self._spool.add(mailbox_id, public_key, item)
         faults.reach("deliver.sealed")
-        log.event("deliver.sealed", mailbox=mailbox_id, delivery=item.delivery_id.hex(), octets=len(item.content))
+        log.debug("deliver.sealed", mailbox=mailbox_id, delivery=item.delivery_id.hex(), octets=len(item.content))
         # The owner may have come while it was being sealed, after the poll of the login had looked: then nobody else would look soon.
         mailbox = self._registry.get(mailbox_id)
         if mailbox is not None:
