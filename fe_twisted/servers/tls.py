@@ -20,6 +20,9 @@ from fe_twisted.base.errors import BadSettings
 #: SSL_MODE_RELEASE_BUFFERS: an idle connection gives its 2 × 17 KB read and write buffers back (not named by pyOpenSSL).
 RELEASE_BUFFERS = 0x10
 
+#: For TLS 1.2: OpenSSL's own choice without the key exchanges that the certificate's key could open afterwards.
+CIPHERS = b"DEFAULT:!kRSA:!kPSK:!aNULL"
+
 
 @dataclass(frozen=True, slots=True)
 class TLSInfo:
@@ -60,6 +63,7 @@ class ServerTLS:
     def _make(self) -> SSL.Context:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(self._minimum)
+        context.set_cipher_list(CIPHERS)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_mode(RELEASE_BUFFERS)
         context.set_session_id(b"forwardemail")
