@@ -33,11 +33,13 @@ class Address(NamedTuple):
     :param name: the display name as it was sent (encoded words not decoded, quoting removed), or None.
     :param mailbox: the local part, quoting removed; empty when it is missing.
     :param host: the domain; empty when it is missing, since NIL would mean a group (RFC 9051 section 7.5.2).
+    :param route: the domains that stand before the address in ``<@one,@two:user@host>`` (RFC 5322 section 4.4), or None.
     """
 
     name: bytes | None
     mailbox: bytes | None
     host: bytes | None
+    route: bytes | None = None
 
 
 def parse(value: bytes) -> list[Address]:
@@ -71,6 +73,7 @@ class _Parser:
         self._local: list[bytes] | None = None
         self._host: list[bytes] | None = None
         self._comment = b""
+        self._route: list[bytes] = []
         self._angle = False
         self._closed = False  # ">" was read
         self._space = False
@@ -141,8 +144,11 @@ class _Parser:
         elif char == b">":
             self._closed = self._angle
         elif char == b"," and self._angle and self._host is not None and self._local == []:
-            self._host = None  # a route <@a,@b:user@host>: forget the domain (RFC 5322 section 4.4)
+            self._route.append(b"@" + b"".join(self._host))  # <@a,@b:user@host> (RFC 5322 section 4.4)
+            self._host = None
         elif char == b":" and self._angle:
+            if self._host is not None and self._local == []:
+                self._route.append(b"@" + b"".join(self._host))
             self._local, self._host = [], None
         elif char == b",":
             self._flush()
@@ -172,7 +178,7 @@ class _Parser:
             local, host, name = name, b"", b""
         else:
             local = host = b""  # "John Doe" and nothing else
-        self._found.append(Address(name or self._comment or None, local, host))
+        self._found.append(Address(name or self._comment or None, local, host, b",".join(self._route) or None))
         self._clear()
 
     def _phrase(self) -> bytes:

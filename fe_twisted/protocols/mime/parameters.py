@@ -15,6 +15,8 @@ _TYPE = re.compile(rb"\s*+(" + _TOKEN + rb")\s*+/\s*+(" + _TOKEN + rb")\s*+(?![^
 _WORD = re.compile(rb"[\s\"]*+(" + _TOKEN + rb")")
 _PARAMETER = re.compile(rb";\s*+([^\s=;\"]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*+)\"?|([^;]*+))", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+#: One piece of a value in several: its name, its number, and whether it is percent-encoded (RFC 2231 section 4.1).
+_PIECE = re.compile(rb"(.+)\*(0|[1-9][0-9]{0,3})(\*?)", re.DOTALL)
 _MAX_PARAMETERS = 1000
 
 
@@ -62,6 +64,31 @@ def get(pairs: Parameters, name: bytes) -> bytes:
         if key.lower() == name:
             return value
     return b""
+
+
+def joined(pairs: Parameters) -> Parameters:
+    """The same with pieces put together, as BODYSTRUCTURE has them (RFC 2231 section 6): ``name*0``, ``name*1`` are ``name``.
+
+    Where a piece is percent-encoded the whole is ``name*``, still encoded.  Pieces that are not all there stay as they are.
+    """
+    found: dict[bytes, dict[int, tuple[bool, bytes]]] = {}
+    for key, value in pairs:
+        if piece := _PIECE.fullmatch(key):
+            found.setdefault(piece[1].lower(), {}).setdefault(int(piece[2]), (bool(piece[3]), value))
+    if not found:
+        return pairs
+    complete = {name for name, pieces in found.items() if set(pieces) == set(range(len(pieces)))}
+    whole: Parameters = []
+    for key, value in pairs:
+        piece = _PIECE.fullmatch(key)
+        name = piece[1].lower() if piece else b""
+        if piece is None or name not in complete:
+            whole.append((key, value))
+        elif pieces := found.pop(name, None):  # all of them where the first one stands
+            coded = any(part_coded for part_coded, _ in pieces.values())
+            texts = [text if part_coded or not coded else text.replace(b"%", b"%25") for _, (part_coded, text) in sorted(pieces.items())]
+            whole.append((piece[1] + (b"*" if coded else b""), b"".join(texts)))
+    return whole
 
 
 def decoded(pairs: Parameters, name: bytes) -> str:

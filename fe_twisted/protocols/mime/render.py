@@ -14,7 +14,8 @@ from fe_twisted.protocols.mime.entity import MAX_FIELD, Entity
 _PLAIN = re.compile(rb"[ !#-\[\]-~]{0,1000}")
 _QUOTABLE = re.compile(rb"[\t -~]{0,1000}")
 _SPECIAL = re.compile(rb"([\"\\])")
-_LANGUAGE = re.compile(rb"[^\s,]+")
+_LANGUAGE = re.compile(rb"[^\s,()]+")
+_COMMENT = re.compile(rb"\([^()]*+\)")
 #: RFC 2045 section 5.2: what has no Content-Type, or a broken one, is text in ASCII.
 _NO_CHARSET = b'("CHARSET" "us-ascii")'
 
@@ -53,11 +54,12 @@ def _addresses(entity: Entity, name: bytes, default: bytes = b"NIL") -> bytes:
     if name not in entity.first:
         return default
     values = [value for key, value in entity.fields if key.lower() == name]
-    joined = values[0] if len(values) == 1 else b",".join(values)
-    found = address.parse(header.unfold(joined[:MAX_FIELD]))
+    joined = header.unfold(values[0][:MAX_FIELD]) if len(values) == 1 else b",".join(map(header.unfold, values))[:MAX_FIELD]
+    found = address.parse(joined)
     if not found:
         return default
-    return b"(%b)" % b"".join([b"(%b NIL %b %b)" % (string(one.name), string(one.mailbox), string(one.host)) for one in found])
+    texts = [(string(one.name), string(one.route), string(one.mailbox), string(one.host)) for one in found]
+    return b"(%b)" % b"".join([b"(%b %b %b %b)" % text for text in texts])
 
 
 def structures(content: bytes, root: Entity) -> tuple[bytes, bytes]:
@@ -127,7 +129,7 @@ class _Structure:
 def _pairs(pairs: parameters.Parameters) -> bytes:
     if not pairs:
         return b"NIL"
-    return b"(%b)" % b" ".join([b"%b %b" % (string(name), string(value)) for name, value in pairs])
+    return b"(%b)" % b" ".join([b"%b %b" % (string(name), string(value)) for name, value in parameters.joined(pairs)])
 
 
 def _disposition(entity: Entity) -> bytes:
@@ -136,8 +138,8 @@ def _disposition(entity: Entity) -> bytes:
 
 
 def _languages(entity: Entity) -> bytes:
-    """RFC 3282: one tag is a string, several are a list."""
-    tags = _LANGUAGE.findall(entity.field(b"content-language") or b"")
+    """RFC 3282: one tag is a string, several are a list; comments are no part of it."""
+    tags = _LANGUAGE.findall(_COMMENT.sub(b" ", entity.field(b"content-language") or b""))
     if not tags:
         return b"NIL"
     return string(tags[0]) if len(tags) == 1 else b"(%b)" % b" ".join(map(string, tags))

@@ -72,6 +72,8 @@ def test_envelope_of_the_standard() -> None:
         ),
         ("To: a@b\nTo: c@d", b'(NIL NIL NIL NIL NIL ((NIL NIL "a" "b")(NIL NIL "c" "d")) NIL NIL NIL NIL)'),
         ("To: g: a@b;", b'(NIL NIL NIL NIL NIL ((NIL NIL "g" NIL)(NIL NIL "a" "b")(NIL NIL NIL NIL)) NIL NIL NIL NIL)'),
+        ("To: <@x,@y:a@b>", b'(NIL NIL NIL NIL NIL ((NIL "@x,@y" "a" "b")) NIL NIL NIL NIL)'),
+        ('To: "open <a@b>\nTo: c@d', b'(NIL NIL NIL NIL NIL ((NIL NIL "open <a@b>,c@d" "")) NIL NIL NIL NIL)'),
         ("Bcc: nobody", b'(NIL NIL NIL NIL NIL NIL NIL ((NIL NIL "nobody" "")) NIL NIL)'),
         ("Subject: one\n\ttwo\n  three", b'(NIL "one\ttwo  three" NIL NIL NIL NIL NIL NIL NIL NIL)'),
         ("Subject: =?utf-8?q?raw?=", b'(NIL "=?utf-8?q?raw?=" NIL NIL NIL NIL NIL NIL NIL NIL)'),
@@ -110,7 +112,7 @@ def test_a_multipart_has_its_children_its_subtype_and_its_extension_data() -> No
     assert parsed.bodystructure == (
         b'(("text" "plain" ("charset" "utf-8" "Format" "flowed") "<one@example.org>" "first\tpart" "Quoted-Printable" 10 2 NIL NIL NIL NIL)'
         b'("image" "PNG" ("name" "a \\"b\\".png") NIL NIL "base64" 4 "Q2hlY2sgSW50ZWdyaXR5IQ=="'
-        b' ("attachment" ("filename*0*" "utf-8\'\'a" "filename*1" "b")) "de" NIL)'
+        b' ("attachment" ("filename*" "utf-8\'\'ab")) "de" NIL)'
         b' "Mixed" ("Boundary" "=_b" "x" "1") NIL ("en" "fr") "http://example.org/")'
     )
     assert parsed.body == (
@@ -263,3 +265,28 @@ def test_any_message_gives_what_the_grammar_allows(content: bytes) -> None:
         structure, end = read(rendered)
         assert end == len(rendered)
         check_body(structure, extended)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a*0=x; a*1=y; b=z", b'"a" "xy" "b" "z"'),
+        ("b=z; A*1=y; a*0=x", b'"b" "z" "A" "xy"'),
+        ("a*0*=utf-8'en'%20x; a*1=50%; a*2*=%21", b'"a*" "utf-8\'en\'%20x50%25%21"'),
+        ("a*=utf-8''x", b'"a*" "utf-8\'\'x"'),
+        ("a*0=x; a*2=y", b'"a*0" "x" "a*2" "y"'),
+        ("a*1=x", b'"a*1" "x"'),
+        ("a*00=x; a*=y", b'"a*00" "x" "a*" "y"'),
+        ("a*0=x; a*0=y; a*1=z", b'"a" "xz"'),
+    ],
+)
+def test_pieces_of_a_parameter_are_put_together(given: str, shown: bytes) -> None:
+    """RFC 2231 section 6; a value whose pieces are not all there is shown as it is."""
+    parsed = parse(crlf(f"Content-Type: image/png; {given}\n\n"))
+    assert parsed.body.startswith(b'("image" "png" (' + shown + b") NIL"), parsed.body
+
+
+def test_comments_are_no_languages() -> None:
+    """RFC 3282 section 2."""
+    parsed = parse(crlf("Content-Language: en (English), , fr(French)\n\n"))
+    assert parsed.bodystructure.endswith(b' ("en" "fr") NIL)')
