@@ -1,0 +1,35 @@
+"""``python -m bench [--quick] [--only NAME …] [--json FILE]``: run the benchmarks and print the table of ratios."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import report
+
+Benchmark = Callable[[report.Report, argparse.Namespace], None]
+BENCHMARKS: dict[str, Benchmark] = {}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the messages and fewer rounds")
+    parser.add_argument("--only", action="append", choices=sorted(BENCHMARKS), metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--large", action="store_true", help="also with 100,000 messages")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    options = parser.parse_args()
+    results = report.Report()
+    for name, run in BENCHMARKS.items():
+        if not options.only or name in options.only:
+            print(f"{name} …", flush=True)
+            run(results, options)
+    print(results.table())
+    if options.json:
+        options.json.write_text(results.as_json() + "\n")
+    return 1 if results.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
