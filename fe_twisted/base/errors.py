@@ -264,6 +264,14 @@ class Busy(Later):
     imap = ImapStatus("NO", "INUSE")
 
 
+class PrimaryAway(Later):
+    """The primary that has the mailbox cannot be reached, or does not answer; nothing is known to have been done."""
+
+    default = "mailbox server cannot be reached, try again later"
+    smtp = SmtpStatus(421, "4.3.2")
+    imap = ImapStatus("NO", "UNAVAILABLE")
+
+
 class NotReady(Later):
     """The alias has no mailbox yet: nobody has made a password for it."""
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 from fe_twisted.base.errors import Theirs
 from fe_twisted.protocols.imap import elements
 from fe_twisted.protocols.imap.commands import (
+    SAVED,
     Append,
     AppendMessage,
     Authenticate,
@@ -24,19 +26,21 @@ from fe_twisted.protocols.imap.commands import (
     Login,
     Mailbox,
     Rename,
+    Resync,
     Select,
+    SequenceSet,
     Status,
     Store,
 )
 from fe_twisted.protocols.imap.fetch import fetch, uid_fetch
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER64, Reader
+from fe_twisted.protocols.imap.metadata import get_metadata, get_quota, set_metadata
 from fe_twisted.protocols.imap.searchkeys import search
+from fe_twisted.protocols.imap.sort import sort, thread
 
 #: RFC 2971 section 3.3: at most 30 pairs, names of 30 octets, values of 1,024.
 _ID_PAIRS, _ID_NAME, _ID_VALUE = 30, 30, 1_024
-from fe_twisted.protocols.imap.metadata import get_metadata, get_quota, set_metadata
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
-from fe_twisted.protocols.imap.sort import sort, thread
 _STATUS_ITEMS = frozenset(
     ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT", "DELETED-STORAGE")
 )
@@ -44,9 +48,6 @@ _SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE")
 _LIST_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"))
 _ACTIONS: dict[str, Literal["add", "remove", "replace"]] = {"+": "add", "-": "remove", "": "replace"}
 _STORE_ITEM = re.compile(rb"([+-]?)FLAGS(\.SILENT)?", re.IGNORECASE)
-_PARAMETER_TEXT = re.compile(rb'[^()"\\{}\x00-\x1f\x7f-\xff]++')
-#: How deep the value of a SELECT parameter may be nested; QRESYNC needs two (RFC 7162 section 3.2.5).
-_PARAMETER_DEPTH = 4
 
 
 class EmptyMessage(Theirs):
@@ -118,27 +119,67 @@ def _mailbox(reader: Reader) -> Mailbox:
 def _select(reader: Reader) -> Select:
     reader.space()
     name = elements.mailbox(reader)
-    parameters = reader.parenthesised(_select_parameter) if reader.take(b" ") else ()
-    return Select(name, parameters)
+    if not reader.take(b" "):
+        return Select(name)
+    start = reader.at
+    parameters = reader.parenthesised(_select_parameter)
+    resyncs = [parameter for parameter in parameters if parameter is not None]
+    if len(resyncs) > 1 or len(parameters) - len(resyncs) > 1:
+        reader.fail("a parameter is repeated", start)
+    return Select(name, len(parameters) > len(resyncs), resyncs[0] if resyncs else None)
 
 
-def _select_parameter(reader: Reader) -> str:
-    """``CONDSTORE``, or ``QRESYNC (7 8 1:9)`` as it stands, in upper case."""
+def _select_parameter(reader: Reader) -> Resync | None:
+    """``CONDSTORE``, which is None here, or ``QRESYNC (67890007 20050715194045000 41:211 (1:3 4:6))`` (RFC 7162 section 7)."""
+    start = reader.at
     name = reader.word("a parameter")
-    return f"{name} {_raw_parentheses(reader, 1)}" if reader.take(b" (") else name
+    if name == "CONDSTORE":
+        return None
+    if name != "QRESYNC":
+        reader.fail("expected the parameters CONDSTORE or QRESYNC", start)
+    reader.space()
+    reader.expect(b"(")
+    uidvalidity = reader.number(minimum=1)
+    reader.space()
+    modseq = reader.number(MAX_NUMBER64, 1)
+    known, match = None, None
+    if reader.take(b" "):
+        if not reader.sees(b"("):
+            known = _numbers(reader)
+        if (known is None or reader.take(b" ")) and reader.sees(b"("):
+            match = _match_data(reader)
+    reader.expect(b")")
+    return Resync(uidvalidity, modseq, known, match)
 
 
-def _raw_parentheses(reader: Reader, depth: int) -> str:
-    """What follows a ``(`` up to its ``)``, both included."""
-    if depth > _PARAMETER_DEPTH:
-        reader.fail("parameter nested too deep")
-    made = ["("]
-    while not reader.take(b")"):
-        if reader.take(b"("):
-            made.append(_raw_parentheses(reader, depth + 1))
-        else:
-            made.append(reader.match(_PARAMETER_TEXT, "the value of a parameter")[0].decode("ascii").upper())
-    return "".join(made) + ")"
+def _match_data(reader: Reader) -> tuple[SequenceSet, SequenceSet]:
+    """Message numbers and their UIDs: as many of these as of those, both ascending (RFC 7162 section 3.2.5.2)."""
+    start = reader.at
+    reader.expect(b"(")
+    numbers = _numbers(reader)
+    reader.space()
+    uids = _numbers(reader)
+    reader.expect(b")")
+    for items in (numbers, uids):
+        flat = [number for pair in items for number in ((pair[0],) if pair[0] == pair[1] else pair)]
+        if any((left or 0) >= (right or 0) for left, right in pairwise(flat)):
+            reader.fail("message numbers and UIDs must ascend", start)
+    if _count(numbers) != _count(uids):
+        reader.fail("expected as many UIDs as message numbers", start)
+    return numbers, uids
+
+
+def _numbers(reader: Reader) -> SequenceSet:
+    """A sequence set without ``*`` and ``$``."""
+    start = reader.at
+    items = elements.sequence_set(reader)
+    if items == SAVED or any(first is None or second is None for first, second in items):
+        reader.fail("'*' and '$' cannot stand here", start)
+    return items
+
+
+def _count(items: SequenceSet) -> int:
+    return sum((second or 0) - (first or 0) + 1 for first, second in items)
 
 
 def _create(reader: Reader) -> Create:
@@ -312,7 +353,7 @@ ReadArguments = Callable[[Reader], object]
 #: Commands, and how to read their arguments; None for a command that takes none.
 COMMANDS: dict[str, ReadArguments | None] = {
     **dict.fromkeys(
-        ("CAPABILITY", "NOOP", "LOGOUT", "STARTTLS", "CHECK", "CLOSE", "UNSELECT", "EXPUNGE", "IDLE", "NAMESPACE"),
+        ("CAPABILITY", "NOOP", "LOGOUT", "STARTTLS", "CHECK", "CLOSE", "UNSELECT", "EXPUNGE", "IDLE", "NAMESPACE", "UNAUTHENTICATE"),
     ),
     **dict.fromkeys(("SELECT", "EXAMINE"), _select),
     **dict.fromkeys(("DELETE", "SUBSCRIBE", "UNSUBSCRIBE"), _mailbox),
@@ -330,6 +371,12 @@ COMMANDS: dict[str, ReadArguments | None] = {
     "FETCH": fetch,
     "STORE": _store,
     "SEARCH": search,
+    "GETQUOTA": get_quota,
+    "GETQUOTAROOT": _mailbox,
+    "GETMETADATA": get_metadata,
+    "SETMETADATA": set_metadata,
+    "SORT": sort,
+    "THREAD": thread,
 }
 
 #: The same for commands prefixed with UID.
@@ -337,17 +384,9 @@ UID_COMMANDS: dict[str, ReadArguments | None] = {
     "FETCH": uid_fetch,
     "STORE": _store,
     "SEARCH": search,
+    "SORT": sort,
+    "THREAD": thread,
     "COPY": _copy,
     "MOVE": _copy,
     "EXPUNGE": _uid_expunge,
 }
-    "SORT": sort,
-    "THREAD": thread,
-    "SORT": sort,
-    "THREAD": thread,
-    "GETQUOTA": get_quota,
-    "GETQUOTAROOT": _mailbox,
-    "GETMETADATA": get_metadata,
-    "SETMETADATA": set_metadata,
-    "SORT": sort,
-    "THREAD": thread,

@@ -110,11 +110,41 @@ class Id:
 
 
 @dataclass(frozen=True, slots=True)
+class Resync:
+    """The parameter QRESYNC of SELECT (RFC 7162 section 3.2.5).
+
+    :param modseq: what the client knows of the folder is its state at this modseq.
+    :param known: the UIDs that it knows; None for all there ever were.
+    :param match: message numbers and the UIDs that they had, pair by pair, as the client wrote them, or None.
+    """
+
+    uidvalidity: int
+    modseq: int
+    known: SequenceSet | None = None
+    match: tuple[SequenceSet, SequenceSet] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT or EXAMINE, with parameters such as CONDSTORE in upper case."""
+    """SELECT or EXAMINE."""
 
     mailbox: str
-    parameters: tuple[str, ...] = ()
+    condstore: bool = False
+    resync: Resync | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A page of a result (RFC 9394): the ``low``-th to the ``high``-th message, counted from 1.
+
+    :param newest: counted from the last message backwards.
+    :param text: as the client wrote it, for the answer.
+    """
+
+    low: int
+    high: int
+    newest: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +247,7 @@ class Fetch:
     items: tuple[FetchItem, ...]
     changed_since: int | None = None
     vanished: bool = False
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +280,14 @@ class Expunge:
 class Search:
     """SEARCH and UID SEARCH.
 
+    :param charset: in upper case; None when the client named none.
     :param returns: the RETURN options of ESEARCH in upper case, or None without RETURN.
+    :param partial: the page asked for with PARTIAL among them.
+    :param unknown_charset: the charset cannot be read, and neither was the program.
     """
 
     program: Key
-    charset: str = "US-ASCII"
+    charset: str | None = None
     returns: tuple[str, ...] | None = None
+    partial: Partial | None = None
+    unknown_charset: bool = False

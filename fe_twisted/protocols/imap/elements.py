@@ -6,7 +6,7 @@ import datetime
 import re
 
 from fe_twisted.protocols.imap import utf7
-from fe_twisted.protocols.imap.commands import SAVED, SequenceSet
+from fe_twisted.protocols.imap.commands import SAVED, Partial, SequenceSet
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER, Reader
 
 #: Most items in one sequence set.  A line of 64 KiB cannot hold more than 32,768; the limit matters for longer lines only.
@@ -15,6 +15,7 @@ MAX_ITEMS = 50_000
 SYSTEM_FLAGS = {flag.upper(): flag for flag in ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")}
 
 _SET = re.compile(rb"[0-9:,*]++")
+_PARTIAL = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})(?![0-9])")
 _FLAG = re.compile(rb"\\?[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]++")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DATE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
@@ -77,6 +78,16 @@ def _sequence_number(reader: Reader, text: bytes, start: int) -> int | None:
     if len(text) > 10 or not text.isdigit() or text[0] == 0x30 or (value := int(text)) > MAX_NUMBER:
         reader.fail("expected message numbers from 1 to 4294967295, ':' and '*' in a sequence set", start)
     return value
+
+
+def partial(reader: Reader) -> Partial:
+    """``1:100``, or ``-1:-100`` from the end (RFC 9394 section 4)."""
+    start = reader.at
+    found = reader.match(_PARTIAL, "a range such as 1:100 or -1:-100")
+    low, high = sorted((int(found[2]), int(found[4])))
+    if found[1] != found[3] or high > MAX_NUMBER:
+        reader.fail("expected a range such as 1:100 or -1:-100", start)
+    return Partial(low, high, bool(found[1]), found[0].decode("ascii"))
 
 
 # -- flags ----------------------------------------------------------------------------------------

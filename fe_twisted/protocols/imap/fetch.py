@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from fe_twisted.base.errors import BadSyntax
-from fe_twisted.protocols.imap.commands import Fetch, FetchItem, Section
-from fe_twisted.protocols.imap.elements import sequence_set
+from fe_twisted.protocols.imap.commands import Fetch, FetchItem, Partial, Section
+from fe_twisted.protocols.imap.elements import partial, sequence_set
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER, MAX_NUMBER64, Reader
 from fe_twisted.protocols.imap.strings import astring
 
@@ -57,15 +58,25 @@ def _fetch(reader: Reader, *, uid: bool) -> Fetch:
     messages = sequence_set(reader)
     reader.space()
     if reader.at + _CACHED_TEXT >= len(reader.text) and reader.used == len(reader.literals):
-        items, changed_since, vanished = _cached(reader)
+        items, modifiers = _cached(reader)
     else:
-        items, changed_since, vanished = _rest(reader)
-    if vanished and not uid:
+        items, modifiers = _rest(reader)
+    if modifiers.vanished and not uid:
         raise BadSyntax("VANISHED is for UID FETCH only")  # RFC 7162 section 3.2.6
-    return Fetch(messages, items, changed_since, vanished)
+    if modifiers.partial and not uid:
+        raise BadSyntax("PARTIAL is for UID FETCH only")  # RFC 9394 section 3.3
+    return Fetch(messages, items, *modifiers)
 
 
-_Rest = tuple[tuple[FetchItem, ...], int | None, bool]
+class _Modifiers(NamedTuple):
+    """What may follow the items in parentheses."""
+
+    changed_since: int | None = None
+    vanished: bool = False
+    partial: Partial | None = None
+
+
+_Rest = tuple[tuple[FetchItem, ...], _Modifiers]
 
 
 def _cached(reader: Reader) -> _Rest:
@@ -89,8 +100,7 @@ def _parsed(text: bytes) -> _Rest:
 
 def _rest(reader: Reader) -> _Rest:
     items = _items(reader)
-    changed_since, vanished = _modifiers(reader) if reader.take(b" ") else (None, False)
-    return items, changed_since, vanished
+    return items, _modifiers(reader) if reader.take(b" ") else _Modifiers()
 
 
 def _items(reader: Reader) -> tuple[FetchItem, ...]:
@@ -199,24 +209,26 @@ def _section_label(section: Section) -> bytes:
     return label
 
 
-def _modifiers(reader: Reader) -> tuple[int | None, bool]:
-    """``(CHANGEDSINCE 7 VANISHED)`` (RFC 7162 sections 3.1.4.1 and 3.2.6)."""
+def _modifiers(reader: Reader) -> _Modifiers:
+    """``(CHANGEDSINCE 7 VANISHED PARTIAL -1:-9)``, in any order (RFC 7162 sections 3.1.4.1 and 3.2.6, RFC 9394 section 3.3)."""
     start = reader.at
-    changed_since: int | None = None
-    vanished = False
+    made = _Modifiers()
     reader.expect(b"(")
     while True:
         word = reader.word("a FETCH modifier")
-        if word == "CHANGEDSINCE" and changed_since is None:
+        if word == "CHANGEDSINCE" and made.changed_since is None:
             reader.space()
-            changed_since = reader.number(MAX_NUMBER64)
-        elif word == "VANISHED" and not vanished:
-            vanished = True
+            made = made._replace(changed_since=reader.number(MAX_NUMBER64, 1))
+        elif word == "VANISHED" and not made.vanished:
+            made = made._replace(vanished=True)
+        elif word == "PARTIAL" and made.partial is None:
+            reader.space()
+            made = made._replace(partial=partial(reader))
         else:
             reader.fail("unknown or repeated FETCH modifier", start)
         if reader.take(b")"):
             break
         reader.space()
-    if vanished and changed_since is None:
+    if made.vanished and made.changed_since is None:
         reader.fail("VANISHED needs CHANGEDSINCE", start)
-    return changed_since, vanished
+    return made

@@ -114,6 +114,14 @@ def subtract(left: Ranges, right: Ranges) -> Ranges:
     return tuple(made)
 
 
+def window(ranges: Ranges, low: int, high: int, *, newest: bool = False) -> Ranges:
+    """The ``low``-th to the ``high``-th number, counted from 1; with ``newest`` from the highest number downwards."""
+    total = count(ranges)
+    if newest:
+        low, high = total - high + 1, total - low + 1
+    return UidList(ranges).uids(((low, high),)) if high >= 1 else ()
+
+
 def iterate(ranges: Ranges) -> Iterator[int]:
     """Every number, ascending."""
     return chain.from_iterable(range(low, high + 1) for low, high in ranges)
@@ -126,6 +134,11 @@ def render(ranges: Ranges) -> bytes:
 
 def render_sequence(numbers: Iterable[int]) -> bytes:
     """``7:9,3`` for 7, 8, 9, 3: the order is kept, as COPYUID needs it (RFC 4315 section 3)."""
+    return render(in_order(numbers))
+
+
+def in_order(numbers: Iterable[int]) -> Ranges:
+    """The numbers as ascending runs that stand in the order given, so they are not sorted as other ranges are (RFC 5267 section 3)."""
     made: list[tuple[int, int]] = []
     for number in numbers:
         if made and number == made[-1][1] + 1:
@@ -134,11 +147,6 @@ def render_sequence(numbers: Iterable[int]) -> bytes:
             made.append((number, number))
     return tuple(made)
 
-    return render(in_order(numbers))
-
-
-def in_order(numbers: Iterable[int]) -> Ranges:
-    """The numbers as ascending runs that stand in the order given, so they are not sorted as other ranges are (RFC 5267 section 3)."""
 
 def _merge(ordered: Iterable[tuple[int, int]]) -> Ranges:
     made: list[tuple[int, int]] = []

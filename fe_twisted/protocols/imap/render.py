@@ -110,12 +110,15 @@ class FetchPlan:
 
 
 @lru_cache(maxsize=256)
-def compile_items(items: tuple[FetchItem, ...], *, uid: bool = False, flags: bool = False, modseq: bool = False) -> FetchPlan:
+def compile_items(
+    items: tuple[FetchItem, ...], *, uid: bool = False, flags: bool = False, modseq: bool = False, uid_only: bool = False
+) -> FetchPlan:
     """The plan for these items.
 
     :param uid: add UID unless it was asked for (UID FETCH).
     :param flags: add FLAGS likewise (when the command changes them).
     :param modseq: add MODSEQ likewise (CHANGEDSINCE, or flags with CONDSTORE on; RFC 7162 section 3.1.4).
+    :param uid_only: UIDFETCH with the UID instead of FETCH with the message number (RFC 9586 section 3.3).
     """
     wanted = dict.fromkeys(items)
     for name, add in (("UID", uid), ("FLAGS", flags), ("MODSEQ", modseq)):
@@ -123,7 +126,7 @@ def compile_items(items: tuple[FetchItem, ...], *, uid: bool = False, flags: boo
             wanted[FetchItem(name, label=name.encode("ascii"))] = None
     columns: dict[str, int] = {"uid": 0}
     words: list[bytes] = []
-    picked = [0]  # the sequence number
+    picked = [2 if uid_only else 0]  # the UID, or the sequence number
     writers: list[_Write] = []
     for item in wanted:
         if item.name not in _TEMPLATES:
@@ -133,7 +136,7 @@ def compile_items(items: tuple[FetchItem, ...], *, uid: bool = False, flags: boo
         at = columns.setdefault(column, len(columns))
         words.append(word)
         picked.append(1 if column == "flags" else at + 2)
-    template = b"* %d FETCH (" + b" ".join(words)
+    template = (b"* %d UIDFETCH (" if uid_only else b"* %d FETCH (") + b" ".join(words)
     if not writers:
         template += b")\r\n"
     elif words:

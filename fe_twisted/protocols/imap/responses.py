@@ -72,16 +72,21 @@ def listed(
     command: str = "LIST",
     separator: str | None = "/",
     childinfo: Sequence[str] = (),
+    oldname: str = "",
 ) -> bytes:
     r"""``* LIST (\HasNoChildren) "/" INBOX``.
 
     :param command: LIST or LSUB.
     :param separator: None for NIL, a flat name.
-    :param childinfo: ``SUBSCRIBED`` when a child matched the selection and this name did not (RFC 5258 section 3.5).
+    :param childinfo: ``SUBSCRIBED`` when a name below matches the selection (RFC 5258 section 3.5).
+    :param oldname: what the client called it, when that is another spelling (RFC 9051 section 6.3.9.7).
     """
-    extended = b""
+    items = []
     if childinfo:
-        extended = b" (CHILDINFO (" + b" ".join(quoted(item) for item in childinfo) + b"))"
+        items.append(b'"CHILDINFO" (' + b" ".join(quoted(item) for item in childinfo) + b")")
+    if oldname:
+        items.append(b'"OLDNAME" (%b)' % mailbox_name(oldname, utf8=utf8))
+    extended = b" (" + b" ".join(items) + b")" if items else b""
     return b"* %b %b %b %b%b\r\n" % (
         command.encode("ascii"),
         flag_list(attributes),
@@ -141,6 +146,7 @@ def esearch(
 
     :param returns: the options asked for; SAVE shows nothing.
     :param modseq: the highest mod-sequence of what is returned, or 0.
+    :param page: the range of PARTIAL as the client wrote it, and what is in it (RFC 9394).
     """
     words = [b'* ESEARCH (TAG "%b")' % tag.encode("ascii")]
     if uid:
@@ -151,6 +157,8 @@ def esearch(
         words.append(b"MAX %d" % found[-1][1])
     if found and "ALL" in returns:
         words.append(b"ALL " + ranges.render(found))
+    if page is not None:
+        words.append(b"PARTIAL (%b %b)" % (page[0].encode("ascii"), ranges.render(page[1]) or b"NIL"))
     if "COUNT" in returns:
         words.append(b"COUNT %d" % ranges.count(found))
     if found and modseq:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fe_twisted.base.errors import UnknownCharset
 from fe_twisted.protocols.imap import charsets, elements
-from fe_twisted.protocols.imap.commands import SAVED, Search
+from fe_twisted.protocols.imap.commands import SAVED, Partial, Search
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER, MAX_NUMBER64, Reader
 from fe_twisted.protocols.imap.search import (
     All,
@@ -46,32 +47,62 @@ def search(reader: Reader) -> Search:
     :raises UnknownCharset: to be answered ``NO [BADCHARSET (…)]``.
     """
     reader.space()
-    returns = _returns(reader)
-    charset = "US-ASCII"
+    options, partial = return_options(reader)
+    charset = None
     if reader.text[reader.at : reader.at + 8].upper() == b"CHARSET ":
         reader.at += 8
         charset = reader.astring("a charset").decode("ascii", "replace").upper()
         reader.space()
-    program = _Program(reader, charsets.codec(charset))
-    keys = program.keys(0)
-    return Search(keys[0] if len(keys) == 1 else And(keys), charset, returns)
+    try:
+        codec = charsets.codec(charset or "US-ASCII")
+    except UnknownCharset:
+        if "SAVE" not in (options or ()):
+            raise
+        # RFC 5182 section 2.1: a SEARCH that is refused leaves an empty result, which only the session can do
+        reader.at, reader.used = len(reader.text), len(reader.literals)
+        return Search(All(), charset, options, partial, unknown_charset=True)
+    return Search(program(reader, codec), charset, options, partial)
 
 
-def _returns(reader: Reader) -> tuple[str, ...] | None:
+def program(reader: Reader, codec: str) -> Key:
+    """One or more keys up to the end, as one; ``codec`` is Python's name for the charset of their texts."""
+    keys = _Program(reader, codec).keys(0)
+    return keys[0] if len(keys) == 1 else And(keys)
+
+
+def returns(reader: Reader) -> tuple[str, ...] | None:
+    """``RETURN (MIN MAX)`` and a space where there are no pages (SORT), None when there is no RETURN."""
+    start = reader.at
+    options, partial = return_options(reader)
+    if partial is not None:  # RFC 9394 section 3.1 is about SEARCH; of SORT only RFC 5267 speaks, which is not announced
+        reader.fail("PARTIAL is for SEARCH only", start)
+    return options
+
+
+def return_options(reader: Reader) -> tuple[tuple[str, ...] | None, Partial | None]:
+    """``RETURN (MIN PARTIAL 1:100)`` and a space: the options, and the page; None for both when there is no RETURN."""
     if reader.text[reader.at : reader.at + 7].upper() != b"RETURN ":
-        return None
+        return None, None
     reader.at += 7
+    start = reader.at
     options = reader.parenthesised(_return_option, empty=True)
+    pages = [page for _, page in options if page is not None]
+    if len(pages) + sum(name == "ALL" for name, _ in options) > 1:  # RFC 9394 section 3.1
+        reader.fail("expected at most one of ALL and PARTIAL", start)
     reader.space()
-    return tuple(dict.fromkeys(options)) or ("ALL",)  # RFC 4731 section 3.1: () is (ALL)
+    names = tuple(dict.fromkeys(name for name, _ in options)) or ("ALL",)  # RFC 4731 section 3.1: () is (ALL)
+    return names, pages[0] if pages else None
 
 
-def _return_option(reader: Reader) -> str:
+def _return_option(reader: Reader) -> tuple[str, Partial | None]:
     start = reader.at
     option = reader.word("a RETURN option")
+    if option == "PARTIAL":
+        reader.space()
+        return option, elements.partial(reader)
     if option not in _RETURNS:
-        reader.fail("expected the RETURN options MIN, MAX, ALL, COUNT, SAVE", start)
-    return option
+        reader.fail("expected the RETURN options MIN, MAX, ALL, COUNT, SAVE, PARTIAL", start)
+    return option, None
 
 
 class _Program:

@@ -1,15 +1,17 @@
-"""What the server can do, by state: only what works right now is named (RFC 3501 section 6.1.1)."""
+"""What the server can do, one row a capability: only what works right now is named (RFC 3501 section 6.1.1).
+
+An owner whose client stumbles over a capability can have it hidden (``forwardemail alias set ADDRESS --hide-capability NAME``).  A hidden
+capability is not named after login, and what belongs to it is refused: its commands as unknown, the rest by
+:mod:`fe_twisted.servers.imap.hidden`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
 from fe_twisted.servers.imap.session import Session, State
-
-ALWAYS = ("IMAP4rev1", "SASL-IR", "ID", "ENABLE", "IDLE")
-AFTER_LOGIN = ("IMAP4rev1", "LITERAL+", "ID", "ENABLE", "IDLE", "NAMESPACE", "UNSELECT", "UIDPLUS", "MOVE", "CHILDREN", "SPECIAL-USE")
-
-#: Searching and writing, after login: each name where its commands are complete.
-SEARCHING = ("WITHIN", "PREVIEW")
-WRITING = ("MULTIAPPEND", "BINARY")
 
 
 def may_login(session: Session) -> bool:
@@ -22,12 +24,99 @@ def can_start_tls(session: Session) -> bool:
     return session.tls and not session.wire.secure
 
 
+class Row(NamedTuple):
+    """One capability.
+
+    :param states: when it is named.
+    :param commands: commands that exist only with it, ``UID EXPUNGE`` with its UID.
+    :param needs: capabilities without which it is none; hidden with them.
+    :param test: whether it works for this session; None for always.
+    :param value: what follows the name and ``=``.
+    """
+
+    name: str
+    states: State
+    commands: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    test: Callable[[Session], bool] | None = None
+    value: Callable[[Session], str] | None = None
+
+
+_BEFORE = State.GREETED
+_AFTER = State.AUTHENTICATED | State.SELECTED
+_BOTH = _BEFORE | _AFTER
+
+TABLE: tuple[Row, ...] = (
+    Row("IMAP4rev1", _BOTH),
+    Row("LITERAL-", _BEFORE),
+    Row("LITERAL+", _AFTER),
+    Row("SASL-IR", _BEFORE),
+    Row("ID", _BOTH, ("ID",)),
+    Row("ENABLE", _BOTH, ("ENABLE",)),
+    Row("IDLE", _BOTH, ("IDLE",)),
+    Row("STARTTLS", _BEFORE, test=can_start_tls),
+    Row("AUTH=PLAIN", _BEFORE, test=may_login),
+    Row("LOGINDISABLED", _BEFORE, test=lambda session: not may_login(session)),
+    Row("NAMESPACE", _AFTER, ("NAMESPACE",)),
+    Row("UNSELECT", _AFTER, ("UNSELECT",)),
+    Row("UIDPLUS", _AFTER, ("UID EXPUNGE",)),
+    Row("MOVE", _AFTER, ("MOVE", "UID MOVE")),
+    Row("CHILDREN", _AFTER),
+    Row("SPECIAL-USE", _AFTER),
+    # in step with other sessions
+    Row("CONDSTORE", _AFTER),
+    Row("QRESYNC", _AFTER, needs=("CONDSTORE", "ENABLE")),
+    Row("UIDONLY", _AFTER, needs=("ENABLE",)),
+    Row("UTF8=ACCEPT", _AFTER, needs=("ENABLE",)),
+    Row("UNAUTHENTICATE", _AFTER, ("UNAUTHENTICATE",)),
+    Row("STATUS=SIZE", _AFTER),
+    # searching
+    Row("ESEARCH", _AFTER),
+    Row("SEARCHRES", _AFTER, needs=("ESEARCH",)),
+    Row("PARTIAL", _AFTER, needs=("ESEARCH",)),
+    Row("WITHIN", _AFTER),
+    Row("PREVIEW", _AFTER),
+    Row("SORT", _AFTER, ("SORT", "UID SORT")),
+    Row("SORT=DISPLAY", _AFTER, needs=("SORT",)),
+    Row("ESORT", _AFTER, needs=("SORT",)),
+    Row("THREAD=ORDEREDSUBJECT", _AFTER),
+    Row("THREAD=REFERENCES", _AFTER),
+    # writing
+    Row("METADATA", _AFTER, ("GETMETADATA", "SETMETADATA")),
+    Row("QUOTA", _AFTER, ("GETQUOTA", "GETQUOTAROOT")),
+    Row("QUOTA=RES-STORAGE", _AFTER, needs=("QUOTA",)),
+    Row("QUOTA=RES-MESSAGE", _AFTER, needs=("QUOTA",)),
+    Row("MULTIAPPEND", _AFTER),
+    Row("BINARY", _AFTER),
+    Row("APPENDLIMIT", _AFTER, value=lambda session: str(session.limits.message_size)),
+)
+
+#: What may be hidden: everything after login but the protocol itself.
+HIDEABLE = tuple(row.name for row in TABLE if row.states & _AFTER and row.name != "IMAP4rev1")
+
+
+@lru_cache(maxsize=64)
+def closed(names: frozenset[str]) -> frozenset[str]:
+    """These names in upper case, with all that need one of them."""
+    hidden = {name.upper() for name in names}
+    while more := {row.name.upper() for row in TABLE if hidden.intersection(need.upper() for need in row.needs)} - hidden:
+        hidden |= more
+    return frozenset(hidden)
+
+
 def capabilities(session: Session) -> tuple[str, ...]:
     """The names for CAPABILITY."""
-    if session.state is not State.GREETED:
-        return AFTER_LOGIN + SEARCHING + WRITING + (f"APPENDLIMIT={session.limits.message_size}",)
-    extra: tuple[str, ...] = ("STARTTLS",) if can_start_tls(session) else ()
-    return ALWAYS + extra + (("AUTH=PLAIN",) if may_login(session) else ("LOGINDISABLED",))
+    return tuple(_named(row, session) for row in TABLE if _works(row, session))
+
+
+def _works(row: Row, session: Session) -> bool:
+    if not row.states & session.state or row.name.upper() in session.hidden:
+        return False
+    return row.test is None or row.test(session)
+
+
+def _named(row: Row, session: Session) -> str:
+    return row.name if row.value is None else f"{row.name}={row.value(session)}"
 
 
 def capability_code(session: Session) -> str:

@@ -38,4 +38,4 @@ async def move(session: Session, command: Command) -> Reply:
     if moved.source:
         code = responses.copyuid(moved.uidvalidity, moved.source, moved.target)
         session.wire.write(responses.untagged("OK", "where they went", code=code))
-    return Reply("MOVE completed")
+    return Reply("MOVE completed", highest=bool(moved.source))

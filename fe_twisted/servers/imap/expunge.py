@@ -13,6 +13,7 @@ async def expunge(session: Session, command: Command) -> Reply:
     if view.read_only:
         return no("the mailbox is selected read-only")
     uids = view.addressed(arguments(command, Expunge).messages, uid=True) if command.uid else None
-    if uids is None or uids:
-        await session.mailbox.expunge(view.folder_id, uids)
-    return Reply("EXPUNGE completed")
+    gone = uids is None or bool(uids)
+    if gone:
+        gone = bool((await session.mailbox.expunge(view.folder_id, uids)).uids)
+    return Reply("EXPUNGE completed", highest=gone)

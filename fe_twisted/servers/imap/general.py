@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fe_twisted import __version__
 from fe_twisted.base import log
 from fe_twisted.protocols.imap import responses
-from fe_twisted.protocols.imap.commands import Command, Id
-from fe_twisted.servers.imap.capability import capabilities
-from fe_twisted.servers.imap.reply import Reply
+from fe_twisted.protocols.imap.commands import Command, Enable, Id
+from fe_twisted.servers.imap.capability import capabilities, capability_code
+from fe_twisted.servers.imap.reply import Reply, bad
 from fe_twisted.servers.imap.session import Session, State, arguments
+from fe_twisted.servers.imap.update import enable_condstore
 
 #: What is logged of a client's ID: enough to know whose bug it is, nothing about the person.
 _LOGGED = ("name", "version", "os")
@@ -47,7 +50,60 @@ async def identify(session: Session, command: Command) -> Reply:
     return Reply("ID completed")
 
 
+#: What ENABLE can switch on; the second group cannot change while a mailbox is selected (RFC 5161 section 3.1, RFC 6855 section 3).
+_ENABLED_ANY_TIME = ("CONDSTORE", "QRESYNC")
+_ENABLED_FIRST = ("IMAP4rev2", "UTF8=ACCEPT", "UIDONLY")
+
+
 async def enable(session: Session, command: Command) -> Reply:
-    """RFC 5161 section 3.1: what is not known is passed over; nothing that we have needs enabling yet."""
-    session.wire.write(responses.enabled(()))
+    """RFC 5161 section 3.1: what is not known, hidden or on already is passed over."""
+    asked = {name.upper() for name in arguments(command, Enable).capabilities} - session.hidden
+    wanted = [name for name in (*_ENABLED_ANY_TIME, *_ENABLED_FIRST) if name.upper() in asked]
+    late = [name for name in wanted if name in _ENABLED_FIRST and session.view is not None]
+    if late:
+        return bad(f"{late[0]} can be enabled only while no mailbox is selected")
+    session.wire.write(responses.enabled([name for name in wanted if not _is_enabled(session, name)]))
+    for name in wanted:
+        _ENABLE[name](session)
     return Reply("ENABLE completed")
+
+
+def _is_enabled(session: Session, name: str) -> bool:
+    return bool(getattr(session, _ATTRIBUTE[name]))
+
+
+_ATTRIBUTE = {"CONDSTORE": "condstore", "QRESYNC": "qresync", "IMAP4rev2": "rev2", "UTF8=ACCEPT": "utf8_accept", "UIDONLY": "uid_only"}
+
+
+def _qresync(session: Session) -> None:
+    enable_condstore(session)
+    session.qresync = True
+
+
+def _rev2(session: Session) -> None:
+    session.rev2 = True
+    session.speak_utf8()
+
+
+def _utf8_accept(session: Session) -> None:
+    session.utf8_accept = True
+    session.speak_utf8()
+
+
+def _uid_only(session: Session) -> None:
+    session.uid_only = True
+
+
+_ENABLE: dict[str, Callable[[Session], None]] = {
+    "CONDSTORE": enable_condstore,
+    "QRESYNC": _qresync,
+    "IMAP4rev2": _rev2,
+    "UTF8=ACCEPT": _utf8_accept,
+    "UIDONLY": _uid_only,
+}
+
+
+async def unauthenticate(session: Session, command: Command) -> Reply:
+    """The connection is as it was before login, but for TLS (RFC 8437)."""
+    session.leave()
+    return Reply("nobody is logged in now", capability_code(session))

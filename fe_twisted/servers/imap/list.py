@@ -14,11 +14,11 @@ from fe_twisted.storage.mailbox.api import Folder
 _LINES = 200
 
 
-def attributes(folder: Folder) -> list[str]:
+def attributes(session: Session, folder: Folder) -> list[str]:
     """What LIST says of a name."""
     flags = ["\\HasChildren" if folder.has_children else "\\HasNoChildren"]
     if not folder.selectable:
-        flags.append("\\Noselect")
+        flags.append("\\NonExistent" if session.rev2 else "\\Noselect")
     if folder.special_use:
         flags.append(folder.special_use)
     return flags
@@ -32,7 +32,7 @@ async def list_folders(session: Session, command: Command) -> Reply:
         return Reply("LIST completed")
     matches = [matcher(wanted.reference, pattern) for pattern in wanted.patterns]
     found = [folder for folder in await session.mailbox.folders() if any(match(folder.name) for match in matches)]
-    await _answer(session, "LIST", [(folder.name, attributes(folder)) for folder in found])
+    await _answer(session, "LIST", [(folder.name, attributes(session, folder)) for folder in found])
     return Reply("LIST completed")
 
 

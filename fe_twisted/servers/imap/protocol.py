@@ -380,6 +380,16 @@ class ImapProtocol(Protocol, TimeoutMixin):
         info = negotiated(self.transport)
         log.event("imap.login", conn=self.id, peer=self.peer, address=self.session.alias, tls=str(info or ""))
 
+    def logged_out(self) -> None:
+        """The client is nobody again (RFC 8437)."""
+        self._parser.authenticated = False
+        self._parser.utf8 = False
+        self._autologout(self.limits.login_timeout)
+
+    def names_in_utf8(self) -> None:
+        """Mailbox names are UTF-8, not modified UTF-7, from now on."""
+        self._parser.utf8 = True
+
     def wait_for_client(self, waiting: bool) -> None:
         """IDLE has no autologout: what is sent regularly shows whether the client is there."""
         self._waiting = waiting

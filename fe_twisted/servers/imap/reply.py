@@ -17,12 +17,14 @@ class Reply:
     :param code: the response code inside the brackets, or an empty string.
     :param condition: ``OK``, ``NO`` or ``BAD``.
     :param then: what to do once the answer is written: start TLS, close.
+    :param highest: messages were expunged, so a client that enabled QRESYNC is told the HIGHESTMODSEQ (RFC 7162 section 3.2.7).
     """
 
     text: str
     code: str = ""
     condition: str = "OK"
     then: Callable[[], None] | None = None
+    highest: bool = False
 
     def line(self, tag: str) -> bytes:
         """The octets for the wire."""

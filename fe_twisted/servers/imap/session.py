@@ -66,6 +66,12 @@ class Wire(Protocol):
     def logged_in(self) -> None:
         """Longer timeouts, larger literals."""
 
+    def logged_out(self) -> None:
+        """The limits and the language of before login."""
+
+    def names_in_utf8(self) -> None:
+        """Read mailbox names as UTF-8 from now on."""
+
     def wait_for_client(self, waiting: bool) -> None:
         """Whether the client may be silent for any length of time (IDLE)."""
 
@@ -81,13 +87,19 @@ class Session:
         "_mailbox",
         "alias",
         "clock",
+        "condstore",
         "door",
         "failures",
+        "hidden",
         "limits",
         "plaintext",
+        "qresync",
+        "rev2",
         "state",
         "tls",
+        "uid_only",
         "utf8",
+        "utf8_accept",
         "view",
         "wire",
     )
@@ -102,10 +114,27 @@ class Session:
         self.state = State.GREETED
         self.alias = ""
         self.failures = 0
+        self._mailbox: Mailbox | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be as before login."""
+        #: Capabilities that the owner of the mailbox wants hidden, in upper case.
+        self.hidden: frozenset[str] = frozenset()
+        #: MODSEQ and UID stand in every FETCH response that the client did not ask for (RFC 7162 section 3.2.4).
+        self.condstore = False
+        #: VANISHED takes the place of EXPUNGE (RFC 7162 section 3.2.10).
+        self.qresync = False
+        #: The client has enabled IMAP4rev2 (RFC 9051).
+        self.rev2 = False
+        #: No sequence numbers in either direction (RFC 9586).
+        self.uid_only = False
+        #: Mailbox names are UTF-8, not modified UTF-7.
         self.utf8 = False
+        #: The client has enabled UTF8=ACCEPT (RFC 6855).
+        self.utf8_accept = False
         #: The selected folder, or None.
         self.view: View | None = None
-        self._mailbox: Mailbox | None = None
 
     @property
     def mailbox(self) -> Mailbox:
@@ -132,6 +161,21 @@ class Session:
         self._mailbox = mailbox
         self.state = State.AUTHENTICATED
         self.wire.logged_in()
+
+    def leave(self) -> None:
+        """Give the mailbox back and be as before login (RFC 8437 section 3)."""
+        mailbox, self._mailbox = self._mailbox, None
+        self._forget()
+        self.alias = ""
+        self.state = State.GREETED
+        if mailbox is not None:
+            self.door.leave(mailbox)
+        self.wire.logged_out()
+
+    def speak_utf8(self) -> None:
+        """Mailbox names are UTF-8 from now on, in both directions (RFC 6855 section 3)."""
+        self.utf8 = True
+        self.wire.names_in_utf8()
 
     def select(self, view: View) -> None:
         """Look at a folder."""

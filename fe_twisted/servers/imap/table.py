@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from fe_twisted.base import log
-from fe_twisted.base.errors import MailError, Ours
+from fe_twisted.base.errors import MailError, Ours, UidRequired
 from fe_twisted.protocols.imap.commands import Command
-from fe_twisted.servers.imap import append, copy, expunge, fetch, folders, general, idle, list, login, metadata, search, select, sort, status, store
+from fe_twisted.servers.imap import (
+    append,
+    copy,
+    expunge,
+    fetch,
+    folders,
+    general,
+    idle,
+    list,
+    login,
+    metadata,
+    search,
+    select,
+    sort,
+    status,
+    store,
+)
 from fe_twisted.servers.imap.program import names_numbers
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad, for_error, no
 from fe_twisted.servers.imap.session import Session, State
-from fe_twisted.servers.imap.update import is_behind, synchronise
+from fe_twisted.servers.imap.update import is_behind, synchronise, tell_held
 
 Outcome = TypeVar("Outcome")
 
@@ -40,6 +57,7 @@ TABLE: dict[str, Entry] = {
     "LOGIN": Entry(State.GREETED, login.login),
     "AUTHENTICATE": Entry(State.GREETED, login.authenticate),
     "ENABLE": Entry(INSIDE, general.enable),
+    "UNAUTHENTICATE": Entry(INSIDE, general.unauthenticate),
     "NAMESPACE": Entry(INSIDE, folders.namespace),
     "SELECT": Entry(INSIDE, select.select),
     "EXAMINE": Entry(INSIDE, select.select),
@@ -51,32 +69,32 @@ TABLE: dict[str, Entry] = {
     "LIST": Entry(INSIDE, list.list_folders),
     "LSUB": Entry(INSIDE, list.list_subscribed),
     "STATUS": Entry(INSIDE, status.status),
-    "APPEND": Entry(INSIDE, append.append),
-    "IDLE": Entry(INSIDE, idle.idle),
     "GETQUOTA": Entry(INSIDE, metadata.get_quota),
     "GETQUOTAROOT": Entry(INSIDE, metadata.get_quota_root),
     "GETMETADATA": Entry(INSIDE, metadata.get_metadata),
     "SETMETADATA": Entry(INSIDE, metadata.set_metadata),
+    "APPEND": Entry(INSIDE, append.append),
+    "IDLE": Entry(INSIDE, idle.idle),
     "CHECK": Entry(State.SELECTED, general.noop),
     "CLOSE": Entry(State.SELECTED, select.close),
     "UNSELECT": Entry(State.SELECTED, select.close),
     "EXPUNGE": Entry(State.SELECTED, expunge.expunge),
     "SEARCH": Entry(State.SELECTED, search.search, expunges=False),
-    "FETCH": Entry(State.SELECTED, fetch.fetch, expunges=False),
-    "STORE": Entry(State.SELECTED, store.store, expunges=False),
     "SORT": Entry(State.SELECTED, sort.sort, expunges=False),
     "THREAD": Entry(State.SELECTED, sort.thread, expunges=False),
+    "FETCH": Entry(State.SELECTED, fetch.fetch, expunges=False),
+    "STORE": Entry(State.SELECTED, store.store, expunges=False),
     "COPY": Entry(State.SELECTED, copy.copy),
     "MOVE": Entry(State.SELECTED, copy.move),
 }
 
 
-async def execute(session: Session, command: Command) -> Reply:
-    """Carry out one command, and tell the client what others did meanwhile.
 #: Commands that take or return message sequence numbers without UID in front (RFC 9586 section 3).
 NUMBERED = frozenset(("FETCH", "STORE", "SEARCH", "COPY", "MOVE", "SORT", "THREAD", "REPLACE"))
 
 
+async def execute(session: Session, command: Command) -> Reply:
+    """Carry out one command, and tell the client what others did meanwhile.
 
     :raises Disconnected, Ended: and nothing else.
     """
@@ -85,13 +103,21 @@ NUMBERED = frozenset(("FETCH", "STORE", "SEARCH", "COPY", "MOVE", "SORT", "THREA
         return bad("unknown command")
     if not session.state & entry.states:
         return bad(_not_now(session, entry))
+    if session.uid_only and not command.uid and command.name in NUMBERED:
+        return for_error(UidRequired(), session.wire.id)
     # Sequence numbers in the command are those that the client knew when it wrote them, so nothing may be renumbered yet.
-    if is_behind(session, expunges=command.uid):
-        await _attempt(session, command, synchronise(session, expunges=command.uid, uid=command.uid))
+    unnumbered = command.uid and not names_numbers(command)
+    if is_behind(session, expunges=unnumbered):
+        await _attempt(session, command, synchronise(session, expunges=unnumbered, uid=command.uid))
     reply = await _attempt(session, command, entry.run(session, command))
-    expunges = entry.expunges or command.uid
+    expunges = entry.expunges or unnumbered
     if is_behind(session, expunges=expunges):
         await _attempt(session, command, synchronise(session, expunges=expunges, uid=command.uid))
+    view = session.view
+    if view is not None and session.condstore:
+        tell_held(session)
+        if session.qresync and isinstance(reply, Reply) and reply.highest:
+            return replace(reply, code=f"HIGHESTMODSEQ {view.told}")
     return reply
 
 

@@ -30,34 +30,96 @@ async def synchronise(session: Session, *, expunges: bool, uid: bool) -> None:
     view = session.view
     if view is None:
         return
-    news: list[tuple[int, int]] = []
+    news: list[tuple[int, int, int]] = []
     before = len(view.uids)
     if session.mailbox.modseq(view.folder_id) != view.modseq:
-        changes = await session.mailbox.changes(view.folder_id, view.modseq, view.uidnext, claim_recent=not view.read_only)
+        changes = await session.mailbox.changes(view.folder_id, view.modseq, view.uidnext, claim_recent=claims_recent(view))
         if not changes.exists:
             session.deselect()
             raise Ended("the selected mailbox was deleted")
         news = view.learn(changes)
     grown = len(view.uids) > before
     if expunges and view.gone:
-        session.wire.write(responses.expunged(view.forget()))
+        tell_expunged(session, view)
     if grown:
-        session.wire.write(responses.exists(len(view.uids)))
-        session.wire.write(responses.recent(view.recent_count()))
+        write_exists(session, view)
     announce_keywords(session, view)
     if news:
         tell_flags(session, view, news, uid=uid)
         await session.wire.drained()
 
 
-def tell_flags(session: Session, view: View, news: Iterable[tuple[int, int]], *, uid: bool) -> None:
-    """FETCH responses with the flags of ``(uid, mask)`` messages."""
+def claims_recent(view: View) -> bool:
+    r"""Whether new messages become ``\Recent`` in this session and in no other."""
+    return view.has_recent and not view.read_only
+
+
+def write_exists(session: Session, view: View) -> None:
+    """EXISTS, and RECENT for a client that knows it."""
+    session.wire.write(responses.exists(len(view.uids)))
+    if view.has_recent:
+        session.wire.write(responses.recent(view.recent_count()))
+
+
+def tell_expunged(session: Session, view: View) -> None:
+    """EXPUNGE or VANISHED for the messages that are gone (RFC 7162 section 3.2.10, RFC 9586 section 3.4)."""
+    if session.qresync or session.uid_only:
+        session.wire.write(responses.vanished(view.gone))
+        view.forget()
+    else:
+        session.wire.write(responses.expunged(view.forget()))
+    if view.low_told:
+        view.low_told = False
+        tell_highest(session, view)
+
+
+def tell_highest(session: Session, view: View) -> None:
+    """Up to which modseq the client has been told everything."""
+    session.wire.write(responses.untagged("OK", "all was told up to here", code=f"HIGHESTMODSEQ {view.told}"))
+
+
+def tell_held(session: Session) -> None:
+    """Lest a client that has seen higher modseqs believes that it knows of all expunged messages (RFC 7162 section 3.2)."""
+    view = session.view
+    if view is not None and view.gone and session.condstore:
+        view.low_told = True
+        tell_highest(session, view)
+
+
+def enable_condstore(session: Session) -> None:
+    """The client has issued a CONDSTORE enabling command (RFC 7162 section 3.1)."""
+    if not session.condstore:
+        session.condstore = True
+        if session.view is not None:
+            tell_highest(session, session.view)
+
+
+def names_uid(session: Session, uid: bool) -> bool:
+    """Whether FETCH responses that were not asked for name the UID as an item (RFC 7162 section 3.2.4, RFC 9051 section 7.5.2).
+
+    :param uid: the command was prefixed with UID.
+    """
+    return (uid or session.condstore or session.rev2) and not session.uid_only
+
+
+def tell_flags(session: Session, view: View, news: Iterable[tuple[int, int, int]], *, uid: bool, flags: bool = True) -> None:
+    """FETCH responses with the flags of ``(uid, mask, modseq)`` messages.
+
+    :param flags: False for the modseq alone.
+    """
     lines = []
-    for number, mask in news:
+    names = names_uid(session, uid)
+    for number, mask, modseq in news:
         sequence = view.uids.seq(number)
-        if sequence is not None:
-            what = b"UID %d FLAGS %s" % (number, view.flags(mask, number)) if uid else b"FLAGS " + view.flags(mask, number)
-            lines.append(b"* %d FETCH (%s)\r\n" % (sequence, what))
+        if sequence is None:
+            continue
+        items = [b"UID %d" % number] if names else []
+        if flags:
+            items.append(b"FLAGS " + view.flags(mask, number))
+        if session.condstore:
+            items.append(b"MODSEQ (%d)" % modseq)
+        what = b" ".join(items)
+        lines.append(b"* %d UIDFETCH (%b)\r\n" % (number, what) if session.uid_only else b"* %d FETCH (%b)\r\n" % (sequence, what))
     session.wire.write(b"".join(lines))
 
 

@@ -2,8 +2,8 @@ r"""What one session has been told of its selected folder: the only place where 
 
 from __future__ import annotations
 
-from fe_twisted.base.errors import BadSyntax
-from fe_twisted.protocols.imap.commands import SequenceSet
+from fe_twisted.base.errors import BadSyntax, UidRequired
+from fe_twisted.protocols.imap.commands import SAVED, SequenceSet
 from fe_twisted.protocols.imap.ranges import UidList, contains, intersect, resolve, subtract, union
 from fe_twisted.protocols.imap.render import flag_list
 from fe_twisted.protocols.imap.search import Ranges
@@ -22,25 +22,42 @@ class View:
     :ivar gone: UIDs that are expunged and still have a number here.
     :ivar recent: UIDs that are ``\Recent`` in this session.
     :ivar keywords: how many keywords of the mailbox the client has seen in a FLAGS response.
+    :ivar saved: the result of the last SEARCH RETURN (SAVE), which ``$`` stands for (RFC 5182).
+    :ivar low_told: the client was sent a HIGHESTMODSEQ below what it has seen, because EXPUNGE responses wait.
     :ivar own: modseqs of flag changes that this session made itself and need not be told of, by UID.
     """
 
     __slots__ = (
+        "_held",
         "_mailbox",
         "_rendered",
         "folder_id",
         "gone",
+        "has_recent",
         "keywords",
+        "low_told",
         "modseq",
         "name",
         "own",
         "read_only",
         "recent",
+        "saved",
+        "uid_only",
         "uidnext",
         "uids",
     )
 
-    def __init__(self, mailbox: Mailbox, selected: Selected, *, read_only: bool) -> None:
+    def __init__(
+        self, mailbox: Mailbox, selected: Selected, *, read_only: bool, has_recent: bool = True, uid_only: bool = False
+    ) -> None:
+        r""":param has_recent: the client knows the flag ``\Recent``, which IMAP4rev2 has no more.
+        :param uid_only: there are no message sequence numbers for the client (RFC 9586).
+        """
+        self.uid_only = uid_only
+        self._held = 0
+        self.has_recent = has_recent
+        self.low_told = False
+        self.saved: Ranges = ()
         self._mailbox = mailbox
         self._rendered: dict[int, bytes] = {}
         self.folder_id = selected.folder_id
@@ -49,7 +66,7 @@ class View:
         self.uids = UidList(selected.uids)
         self.uidnext = selected.status.uidnext
         self.modseq = selected.status.highestmodseq
-        self.recent: Ranges = selected.recent
+        self.recent: Ranges = selected.recent if has_recent else ()
         self.gone: Ranges = ()
         self.keywords = 0
         self.own: dict[int, int] = {}
@@ -61,7 +78,12 @@ class View:
         ends too high is cut off, and ``*`` in an empty folder means nothing, because clients ask like that.
 
         :raises BadSyntax: no such message number.
+        :raises UidRequired: there are no message numbers.
         """
+        if messages == SAVED:
+            return self.kept()
+        if not uid and self.uid_only:
+            raise UidRequired
         if uid:
             return intersect(resolve(messages, self.uids.last), self.uids.ranges)
         numbers = resolve(messages, len(self.uids), clamp=True)
@@ -69,9 +91,14 @@ class View:
             raise BadSyntax("no message has such a number")
         return self.uids.uids(numbers)
 
-    def absent(self, uids: Ranges) -> Ranges:
-        """Those of the UIDs that are expunged already."""
-        return intersect(uids, self.gone)
+    def kept(self) -> Ranges:
+        """What ``$`` stands for: the saved result without what the client was told is gone."""
+        return intersect(self.saved, self.uids.ranges)
+
+    @property
+    def told(self) -> int:
+        """The modseq up to which the client was told everything, also what was expunged (RFC 7162 section 3.2)."""
+        return self._held if self.gone else self.modseq
 
     def flags(self, mask: int, uid: int) -> bytes:
         r"""``(\Seen $Forwarded \Recent)`` for the wire."""
@@ -97,15 +124,18 @@ class View:
         r"""How many messages are ``\Recent`` here."""
         return sum(high - low + 1 for low, high in self.recent)
 
-    def learn(self, changes: Changes) -> list[tuple[int, int]]:
+    def learn(self, changes: Changes) -> list[tuple[int, int, int]]:
         """Take in what happened, except that messages which are gone keep their numbers until :meth:`forget`.
 
-        :returns: ``(uid, mask)`` of the messages whose flags the client has to be told.
+        :returns: ``(uid, mask, modseq)`` of the messages whose flags the client has to be told.
         """
+        if not self.gone:
+            self._held = self.modseq
         self.gone = union(self.gone, intersect(changes.vanished, self.uids.ranges))
-        news = [(uid, mask) for uid, mask, modseq in changes.changed if self.own.get(uid) != modseq and uid in self.uids]
+        news = [row for row in changes.changed if self.own.get(row[0]) != row[2] and row[0] in self.uids]
         self.uids.append(uid for uid, _, _ in changes.added if uid > self.uids.last)
-        self.recent = union(self.recent, intersect(changes.recent, self.uids.ranges))
+        if self.has_recent:
+            self.recent = union(self.recent, intersect(changes.recent, self.uids.ranges))
         self.uidnext = max(self.uidnext, changes.uidnext)
         self.modseq = changes.modseq
         self.own.clear()

@@ -232,6 +232,9 @@ class Mailbox(Protocol):
     async def changes(self, folder_id: int, since: int, uidnext: int, *, claim_recent: bool) -> Changes:
         """What happened after modseq ``since``; messages with a UID of at least ``uidnext`` count as added."""
 
+    async def vanished(self, folder_id: int, since: int) -> Ranges:
+        """UIDs that were expunged after modseq ``since``, all there ever were for 0 (RFC 7162)."""
+
     async def create(self, name: str, special_use: str = "") -> str:
         """Make a folder and its missing parents; returns its object id.
 
@@ -293,9 +296,6 @@ class Mailbox(Protocol):
 
     async def search(self, folder_id: int, program: Key) -> list[int]:
         """UIDs that match, ascending.  The program may hold no key that only a session can resolve."""
-
-    async def poll(self) -> int:
-        """Move waiting mail in; returns how many messages came.  Cheap when there is none."""
 
     async def sort(self, folder_id: int, program: Key, criteria: Sequence[Criterion]) -> list[int]:
         """UIDs that match, ordered by the criteria, the first before the second and so on; equal messages by UID (RFC 5256 section 3).

@@ -57,15 +57,20 @@ def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidne
         f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",
         (entry_id(folder_id, uidnext), entry_id(folder_id, UID_MASK)),
     ).fetchall()
-    vanished = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? ORDER BY first", (folder_id, since))
     return Changes(
         modseq=row.modseq,
         uidnext=row.uidnext,
         added=added,
         changed=changed,
-        vanished=_merge(vanished.fetchall()),
+        vanished=vanished_since(connection, folder_id, since),
         recent=_recent(row, [uid for uid, _, _ in added]),
     )
+
+
+def vanished_since(connection: apsw.Connection, folder_id: int, since: int) -> Ranges:
+    """UIDs that were expunged after the modseq.  The log is kept as long as the folder, so the answer is exact for any modseq."""
+    logged = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? ORDER BY first", (folder_id, since))
+    return _merge(logged.fetchall())
 
 
 def _recent(row: FolderRow, added: list[int]) -> Ranges:

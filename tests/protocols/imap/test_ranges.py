@@ -146,3 +146,12 @@ def test_a_huge_range_costs_nothing() -> None:
     assert ranges.count(ranges.subtract(everything, ((7, 7),))) == 4294967294
     assert view.seq(4000000000) == 4000000000
     assert time.perf_counter() - started < 1
+
+
+@given(st.lists(st.integers(1, 60), unique=True), st.integers(1, 70), st.integers(0, 30), st.booleans())
+def test_a_window_is_a_slice(numbers: list[int], low: int, length: int, newest: bool) -> None:
+    """RFC 9394 section 3.1: the first result is 1, the last one -1."""
+    ordered = sorted(numbers, reverse=newest)
+    expected = sorted(ordered[low - 1 : low + length])
+    found = ranges.window(ranges.from_sorted(sorted(numbers)), low, low + length, newest=newest)
+    assert list(ranges.iterate(found)) == expected

@@ -37,7 +37,7 @@ def test_list() -> None:
     assert responses.listed("Gelöscht", []) == b'* LIST () "/" Gel&APY-scht\r\n'
     assert responses.listed("Gelöscht", [], utf8=True) == '* LIST () "/" "Gelöscht"\r\n'.encode()
     assert responses.listed("x", ["\\NonExistent"], childinfo=["SUBSCRIBED"]) == (
-        b'* LIST (\\NonExistent) "/" x (CHILDINFO ("SUBSCRIBED"))\r\n'
+        b'* LIST (\\NonExistent) "/" x ("CHILDINFO" ("SUBSCRIBED"))\r\n'
     )
 
 
