@@ -216,8 +216,8 @@ def _list(reader: Reader) -> List:
     if reader.sees(b"("):
         start = reader.at
         selection = reader.parenthesised(_selection_option, empty=True)
-        if "RECURSIVEMATCH" in selection and "SUBSCRIBED" not in selection:
-            reader.fail("RECURSIVEMATCH needs SUBSCRIBED", start)  # RFC 5258 section 3
+        if "RECURSIVEMATCH" in selection and not {"SUBSCRIBED", "SPECIAL-USE"}.intersection(selection):
+            reader.fail("RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE", start)  # RFC 5258 section 3.1
         reader.space()
     reference = elements.mailbox(reader)
     reader.space()

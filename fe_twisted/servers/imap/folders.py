@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fe_twisted.base.errors import Refused
+from fe_twisted.base.errors import Refused, SpecialUseRefused
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, Create, Mailbox, Rename
 from fe_twisted.servers.imap.names import SEPARATOR, canonical
@@ -11,6 +11,9 @@ from fe_twisted.servers.imap.session import Session, arguments
 
 #: Octets of a whole name in UTF-8; clients that mirror folders as files cannot do with more.
 MAX_NAME = 1000
+
+#: What CREATE can give a mailbox (RFC 6154 section 2, RFC 8457); ``\\All`` and ``\\Flagged`` would be views of others, which we have not.
+_SPECIAL_USES = frozenset(("\\Archive", "\\Drafts", "\\Important", "\\Junk", "\\Sent", "\\Trash"))
 
 
 def _new_name(name: str) -> str:
@@ -36,9 +39,14 @@ async def create(session: Session, command: Command) -> Reply:
     """RFC 3501 section 6.3.3."""
     wanted = arguments(command, Create)
     if len(wanted.special_use) > 1:
-        raise Refused("a mailbox can have one special use")
-    await session.mailbox.create(_new_name(wanted.mailbox), *wanted.special_use)
-    return Reply("CREATE completed")
+        raise SpecialUseRefused("a mailbox can have one special use")
+    if not _SPECIAL_USES.issuperset(wanted.special_use):
+        raise SpecialUseRefused
+    name = _new_name(wanted.mailbox)
+    made = await session.mailbox.create(name, *wanted.special_use)
+    if session.rev2 and name != wanted.mailbox.removesuffix(SEPARATOR):  # RFC 9051 section 6.3.4
+        session.wire.write(responses.listed(name, [], utf8=session.utf8, oldname=wanted.mailbox))
+    return Reply("CREATE completed", f"MAILBOXID ({made})")  # RFC 8474 section 4.1
 
 
 async def delete(session: Session, command: Command) -> Reply:

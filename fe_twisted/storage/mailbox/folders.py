@@ -9,7 +9,7 @@ import time
 
 import apsw
 
-from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, Refused
+from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, Refused, SpecialUseRefused
 from fe_twisted.base.ids import object_id
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Folder, FolderStatus
@@ -92,7 +92,7 @@ def create_folder(connection: apsw.Connection, name: str, special_use: str = "")
 
     A name that was left behind by DELETE becomes a new folder with a new UIDVALIDITY.
 
-    :raises AlreadyExists, Refused, LimitReached:
+    :raises AlreadyExists, Refused, SpecialUseRefused, LimitReached:
     """
     name = canonical(name.rstrip(SEPARATOR))
     _check_name(name)
@@ -100,7 +100,7 @@ def create_folder(connection: apsw.Connection, name: str, special_use: str = "")
     if existing is not None and existing.selectable:
         raise AlreadyExists("mailbox already exists")
     if special_use and connection.execute("SELECT 1 FROM folders WHERE special_use = ?", (special_use,)).get:
-        raise Refused(f"another mailbox is {special_use} already")
+        raise SpecialUseRefused(f"another mailbox is {special_use} already")
     made = _make_parents(connection, name)
     made.append(_insert(connection, name, special_use))
     return Outcome(made[-1].object_id, {row.id: row.modseq for row in made})

@@ -321,7 +321,7 @@ BAD: list[tuple[bytes, str]] = [
     (b"CREATE a (USE (Sent))", "expected '\\'"),
     (b"RENAME a", "expected a space"),
     (b'LIST ""', "expected a space"),
-    (b'LIST (RECURSIVEMATCH) "" *', "RECURSIVEMATCH needs SUBSCRIBED at octet 9"),
+    (b'LIST (RECURSIVEMATCH) "" *', "RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE at octet 9"),
     (b'LIST (FOO) "" *', "unknown selection option"),
     (b'LIST "" ()', "expected a mailbox pattern"),
     (b'LIST "" * RETURN (FOO)', "unknown return option"),
