@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from fe_twisted.base import log
 from fe_twisted.base.addresses import parse_address
 from fe_twisted.base.errors import MailError, WrongPassword
-from fe_twisted.services.login.authenticate import Login
+from fe_twisted.protocols.sasl.scram import Answer
+from fe_twisted.services.login.authenticate import Login, Opened, ScramAttempt
 from fe_twisted.storage.directory.api import Alias, AliasState
 from fe_twisted.storage.directory.lookup import Lookups
 from fe_twisted.storage.mailbox.api import Mailbox
@@ -40,7 +41,17 @@ class LocalDoor:
 
     async def login(self, user: bytes, password: bytes, peer: str) -> tuple[str, Mailbox]:
         """See the interface."""
-        opened = await self._login.authenticate(user, password, peer=peer)
+        return await self._enter(await self._login.authenticate(user, password, peer=peer))
+
+    async def scram(self, user: str, peer: str) -> LocalScram:
+        """See the interface."""
+        return LocalScram(self, await self._login.scram(user, peer=peer))
+
+    async def _enter(self, opened: Opened) -> tuple[str, Mailbox]:
+        """Open the file, unless the right to it has just gone.
+
+        :raises WrongPassword:
+        """
         mailbox_id = opened.alias.mailbox_id or ""
         mailbox = await self._mailboxes.open(mailbox_id, opened.mailbox_key)
         try:
@@ -77,6 +88,22 @@ class LocalDoor:
                 await self._mailboxes.evict(mailbox_id)
         # Only now, so that a failure on the way is tried again.
         self._generation = generation
+
+
+class LocalScram:
+    """A login by SCRAM that has begun; see :class:`fe_twisted.servers.imap.door.Scram`."""
+
+    def __init__(self, door: LocalDoor, attempt: ScramAttempt) -> None:
+        self.salt = attempt.salt
+        self.iterations = attempt.iterations
+        self._door = door
+        self._attempt = attempt
+
+    async def finish(self, answer: Answer | None) -> tuple[str, Mailbox, bytes]:
+        """See the interface."""
+        opened, signature = await self._attempt.finish(answer)
+        address, mailbox = await self._door._enter(opened)
+        return address, mailbox, signature
 
 
 def _may(alias: Alias, mailbox_id: str) -> bool:

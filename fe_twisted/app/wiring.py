@@ -24,6 +24,7 @@ from fe_twisted.app.store import open_store
 from fe_twisted.base import faults, log
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.base.settings import Settings
+from fe_twisted.protocols.crypto.derive import SCRAM, derive
 from fe_twisted.servers.connection import ConnectionLimit
 from fe_twisted.servers.imap.factory import ImapFactory
 from fe_twisted.servers.imap.limits import ImapLimits
@@ -72,7 +73,7 @@ def build(settings: Settings, reactor: Any, sockets: Sockets) -> Parts:
     mailboxes = OpenMailboxes(opener, reactor, grace=settings.session_grace_seconds)
 
     # Services.
-    login = Login(lookups, reactor, _login_limits(settings), run_in_thread)
+    login = Login(lookups, reactor, _login_limits(settings), run_in_thread, derive(store.server_key, SCRAM))
     deliver = Deliver(mailboxes, spool)
     receive = Receive(lookups, deliver, hostname=settings.hostname, now=_now, max_hops=settings.hop_limit)
     door = LocalDoor(login, lookups, mailboxes, lambda mailbox_id: imap.end_sessions(mailbox_id, "access was changed, log in again"))

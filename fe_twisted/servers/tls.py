@@ -91,3 +91,17 @@ def negotiated(transport: Any) -> TLSInfo | None:
         cipher=str(handle.get_cipher_name()),
         group=str(handle.get_group_name() or ""),
     )
+
+
+def exporter(transport: Any) -> bytes:
+    """The channel binding ``tls-exporter`` of a transport (RFC 9266), empty when there is none.
+
+    With TLS 1.2 there is none here: it would be sound only with the extended master secret, which cannot be asked for.
+    """
+    handle = getattr(transport, "getHandle", lambda: None)()
+    if not isinstance(handle, SSL.Connection) or handle.get_protocol_version_name() != "TLSv1.3":
+        return b""
+    try:
+        return handle.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+    except SSL.Error:  # the handshake has not ended
+        return b""

@@ -11,6 +11,7 @@ SESSION = "session memory"
 COOKIE = "cookie"
 SRS = "srs"
 CLUSTER = "cluster"
+SCRAM = "scram"
 
 
 def derive(server_key: bytes, label: str, length: int = 32) -> bytes:

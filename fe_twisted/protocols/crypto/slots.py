@@ -32,9 +32,12 @@ ARGON2ID = "argon2id:t=3,m=65536,p=1"
 PASSWORD = "password"
 
 _VERSION = b"\x01"
+#: As version 1, and after it what SCRAM needs (:mod:`fe_twisted.protocols.crypto.scram`).
+_WITH_SCRAM = b"\x02"
 _SALT = 32
 _NONCE = 12
 _KEY = 32
+_PLAIN = 1 + _NONCE + _KEY + 16
 _ARGON2ID = re.compile(r"argon2id:t=([1-9][0-9]{0,2}),m=([1-9][0-9]{0,6}),p=([1-9][0-9]?)")
 #: Ceilings for what a slot may ask of the processor and the memory (KiB), in case the directory was tampered with.
 _MAX_TIME, _MAX_MEMORY, _MAX_LANES = 16, 1 << 20, 16
@@ -109,13 +112,29 @@ def open_slot(kdf: str, salt: bytes, wrapped: bytes, password: str, *, mailbox_i
 
     :raises ValueError: the slot has a form that this program does not know.
     """
-    if wrapped[:1] != _VERSION or len(wrapped) != 1 + _NONCE + _KEY + 16:
+    plain = _VERSION + wrapped[1:_PLAIN] if wrapped[:1] == _WITH_SCRAM else wrapped
+    if plain[:1] != _VERSION or len(plain) != _PLAIN:
         raise ValueError("not a key slot of a version known here")
-    nonce, sealed = wrapped[1 : 1 + _NONCE], wrapped[1 + _NONCE :]
+    nonce, sealed = plain[1 : 1 + _NONCE], plain[1 + _NONCE :]
     try:
         return AESGCM(_stretch(kdf, salt, password)).decrypt(nonce, sealed, _bound(kdf, kind, mailbox_id))
     except InvalidTag:
         return None
+
+
+def with_scram(wrapped: bytes, record: bytes) -> bytes:
+    """A slot of version 1 with what SCRAM needs behind it.
+
+    :raises ValueError: not a slot of version 1.
+    """
+    if wrapped[:1] != _VERSION or len(wrapped) != _PLAIN:
+        raise ValueError("not a key slot of version 1")
+    return _WITH_SCRAM + wrapped[1:] + record
+
+
+def scram_part(wrapped: bytes) -> bytes:
+    """What :func:`with_scram` put behind a slot, or nothing."""
+    return wrapped[_PLAIN:] if wrapped[:1] == _WITH_SCRAM else b""
 
 
 def _bound(kdf: str, kind: str, mailbox_id: str) -> bytes:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from fe_twisted.protocols.sasl.scram import Answer
 from fe_twisted.storage.mailbox.api import Mailbox
+
+
+class Scram(Protocol):
+    """A login by SCRAM that has begun (RFC 5802)."""
+
+    salt: bytes
+    iterations: int
+
+    async def finish(self, answer: Answer | None) -> tuple[str, Mailbox, bytes]:
+        """As :meth:`Door.login`, and the server's last message.
+
+        :param answer: None when what the client said cannot be an answer to what it was asked.
+        :raises WrongPassword, Later:
+        """
 
 
 class Door(Protocol):
@@ -18,6 +33,12 @@ class Door(Protocol):
         :param peer: the client's IP address.
         :raises WrongPassword:
         :raises Later: the mailbox cannot be opened now.
+        """
+
+    async def scram(self, user: str, peer: str) -> Scram:
+        """Begin a login without password; also for users who are not there.
+
+        :raises TooManyConnections, Later:
         """
 
     def leave(self, mailbox: Mailbox) -> None:

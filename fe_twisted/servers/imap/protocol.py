@@ -26,7 +26,7 @@ from fe_twisted.servers.imap.capability import capability_code
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply
 from fe_twisted.servers.imap.session import Session, State
 from fe_twisted.servers.imap.table import execute
-from fe_twisted.servers.tls import negotiated
+from fe_twisted.servers.tls import exporter, negotiated
 
 if TYPE_CHECKING:
     from fe_twisted.servers.imap.factory import ImapFactory
@@ -366,6 +366,10 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._line = waiting
         self._pump()
         return await waiting
+
+    def channel_binding(self) -> bytes:
+        """See :class:`~fe_twisted.servers.imap.session.Wire`."""
+        return exporter(self.transport)
 
     def start_tls(self) -> None:
         """Begin TLS.  What the client sent in the clear after STARTTLS was sent by nobody knows whom (CVE-2011-0411)."""

@@ -60,6 +60,9 @@ class Wire(Protocol):
     def close(self) -> None:
         """Close when everything is written."""
 
+    def channel_binding(self) -> bytes:
+        """What only the two ends of this TLS connection know (tls-exporter, RFC 9266); empty without TLS 1.3."""
+
     def start_tls(self) -> None:
         """Begin the handshake; everything that was received before it is thrown away."""
 
@@ -86,6 +89,7 @@ class Session:
     __slots__ = (
         "_mailbox",
         "alias",
+        "binding_told",
         "clock",
         "condstore",
         "door",
@@ -114,6 +118,8 @@ class Session:
         self.state = State.GREETED
         self.alias = ""
         self.failures = 0
+        #: The client has been told of SCRAM with channel binding (after the handshake; the greeting of a TLS port comes before).
+        self.binding_told = False
         self._mailbox: Mailbox | None = None
         self._forget()
 

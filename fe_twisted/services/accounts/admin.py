@@ -12,7 +12,7 @@ from fe_twisted.base import log
 from fe_twisted.base.addresses import normalise_domain, parse_address
 from fe_twisted.base.errors import NotFound, NotReady, Refused, UnknownDomain, WrongPassword
 from fe_twisted.base.ids import object_id
-from fe_twisted.protocols.crypto import slots
+from fe_twisted.protocols.crypto import scram, slots
 from fe_twisted.storage.directory.api import Account, Alias, AliasState, Directory, Domain, KeySlot
 
 #: The account of domains that were added without naming one.
@@ -233,7 +233,8 @@ class Accounts:
     def _slot(self, mailbox_id: str, key: bytes, password: str, label: str) -> KeySlot:
         wrapped = slots.make_slot(key, password, mailbox_id=mailbox_id, salt=self._random(32), nonce=self._random(12))
         created_at = self._now().astimezone(datetime.UTC).isoformat(timespec="seconds")
-        return KeySlot(0, slots.PASSWORD, label, wrapped.kdf, wrapped.salt, wrapped.wrapped, created_at)
+        both = scram.extend(wrapped.wrapped, key, password, mailbox_id=mailbox_id, nonce=self._random(12))
+        return KeySlot(0, slots.PASSWORD, label, wrapped.kdf, wrapped.salt, both, created_at)
 
     def _open(self, alias: Alias, password: str) -> tuple[KeySlot, bytes]:
         """The slot that a password opens, and the mailbox key.

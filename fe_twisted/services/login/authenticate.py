@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,7 +13,8 @@ from fe_twisted.base import log
 from fe_twisted.base.addresses import Address, parse_address
 from fe_twisted.base.errors import BadAddress, WrongPassword
 from fe_twisted.base.networks import network_of
-from fe_twisted.protocols.crypto import slots
+from fe_twisted.protocols.crypto import scram, slots
+from fe_twisted.protocols.sasl.scram import Answer, client_key, server_signature
 from fe_twisted.services.login.throttle import LoginLimits, Throttle
 from fe_twisted.storage.directory.api import Alias, AliasState, KeySlot
 from fe_twisted.storage.directory.lookup import Lookups
@@ -48,12 +50,43 @@ class Opened:
     mailbox_key: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ScramAttempt:
+    """A login by SCRAM that has begun (RFC 5802).
+
+    :param salt: for the server's first message, with :attr:`iterations`.
+    :param candidates: the credentials that may be meant; empty for users who cannot log in.
+    """
+
+    login: Login = field(repr=False)
+    alias: Alias | None
+    candidates: list[tuple[KeySlot, scram.Verifier]] = field(repr=False)
+    salt: bytes
+    network: str
+    name: str
+
+    @property
+    def iterations(self) -> int:
+        """Rounds of PBKDF2, the same for everybody."""
+        return scram.ITERATIONS
+
+    async def finish(self, answer: Answer | None) -> tuple[Opened, bytes]:
+        """The opened mailbox, and the server's last message.
+
+        :param answer: what the client said; None when it was not an answer to what it was asked.
+        :raises WrongPassword, TooManyConnections: as :meth:`Login.authenticate`.
+        """
+        return await self.login.scram_finished(self, answer)
+
+
 class Login:
     """Checks passwords, and slows down those who guess.
 
     :param lookups: the directory.
     :param clock: tells the time and waits.
     :param limits: see :class:`~fe_twisted.services.login.throttle.LoginLimits`.
+    :param decoy_secret: 32 octets that make up what SCRAM tells of users who are not there; the same after a restart, or they would
+        be told from the others.  Random when left out.
     :param run_in_thread: for key slots that are slow by design (Argon2id); without it they are opened inline.
     """
 
@@ -63,11 +96,13 @@ class Login:
         clock: Clock,
         limits: LoginLimits | None = None,
         run_in_thread: RunInThread | None = None,
+        decoy_secret: bytes | None = None,
     ) -> None:
         self._lookups = lookups
         self._clock = clock
         self._throttle = Throttle(limits or LoginLimits())
         self._run = run_in_thread
+        self._decoy_secret = decoy_secret or os.urandom(32)
 
     async def authenticate(self, user: bytes | str, password: bytes | str, *, peer: str) -> Opened:
         """Open the mailbox of ``user``.
@@ -87,6 +122,46 @@ class Login:
         if opened is not None:
             self._throttle.succeeded(network, name)
             return opened
+        await self._refuse(network, name, started)
+        raise WrongPassword
+
+    async def scram(self, user: str, *, peer: str) -> ScramAttempt:
+        """Begin a login by SCRAM; who is not there, or switched off, is told a salt too.
+
+        :param user: the full address.
+        :param peer: the client's IP address.
+        :raises TooManyConnections: too many failures from there, or on this name.
+        :raises Later, Ours: the directory cannot be asked.
+        """
+        network = network_of(peer)
+        address = _address(user)
+        self._throttle.check(network, str(address) if address else "?", self._clock.seconds())
+        found = await self._lookups.login(address) if address else None
+        mailbox_id = found[0].mailbox_id if found else None
+        salt = scram.salt_of(mailbox_id) if mailbox_id else scram.decoy_salt(self._decoy_secret, str(address or user))
+        candidates: list[tuple[KeySlot, scram.Verifier]] = []
+        if found is not None and mailbox_id and found[0].state is AliasState.ENABLED:
+            verifiers = [(slot, scram.verifier(slot.wrapped)) for slot in found[1]]
+            candidates = [(slot, held) for slot, held in verifiers if held and (held.salt, held.iterations) == (salt, scram.ITERATIONS)]
+        return ScramAttempt(self, found[0] if found else None, candidates, salt, network, str(address) if address else "?")
+
+    async def scram_finished(self, attempt: ScramAttempt, answer: Answer | None) -> tuple[Opened, bytes]:
+        """See :meth:`ScramAttempt.finish`."""
+        started = self._clock.seconds()
+        self._throttle.check(attempt.network, attempt.name, started)
+        if answer is not None and attempt.alias is not None:
+            for slot, held in attempt.candidates:
+                key = client_key(answer, held.stored_key)
+                mailbox_id = attempt.alias.mailbox_id or ""
+                opened = scram.open_with(held, key, mailbox_id=mailbox_id, kind=slot.kind) if key is not None else None
+                if opened is not None:
+                    self._throttle.succeeded(attempt.network, attempt.name)
+                    return Opened(attempt.alias, opened), server_signature(answer, held.server_key)
+        await self._refuse(attempt.network, attempt.name, started)
+        raise WrongPassword
+
+    async def _refuse(self, network: str, name: str, started: float) -> None:
+        """Count a failure, and wait as long as it costs."""
         now = self._clock.seconds()
         answer_at = started + self._throttle.failed(network, name, now)
         # Counted from the start, so that the work of an Argon2id slot, or of no slot, cannot be read off the clock.
@@ -94,7 +169,6 @@ class Login:
             wait: Deferred[None] = Deferred()
             self._clock.callLater(answer_at - now, wait.callback, None)
             await wait
-        raise WrongPassword
 
     async def _open(self, address: Address | None, password: str | None) -> Opened | None:
         found = await self._lookups.login(address) if address else None

@@ -16,6 +16,8 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from fe_twisted.base.errors import WrongPassword
+from fe_twisted.protocols.crypto import scram, slots
+from fe_twisted.protocols.sasl.scram import Answer, client_key, server_signature
 from fe_twisted.servers.connection import ConnectionLimit
 from fe_twisted.servers.imap.factory import ImapFactory
 from fe_twisted.servers.imap.limits import ImapLimits
@@ -42,6 +44,29 @@ def mail(number: int, body: str = "") -> bytes:
     ).encode()
 
 
+#: The user's other password, which SCRAM works with.
+GENERATED = "34679ACDEFGHJKLMNPQRTUVW"
+
+
+class Attempt:
+    """A login by SCRAM with :data:`GENERATED`."""
+
+    def __init__(self, doorman: Doorman, user: str) -> None:
+        self._doorman = doorman
+        self._known = user.encode() == USER
+        made = scram.verifier(scram.extend(slots.make_slot(KEY, GENERATED, mailbox_id=ID).wrapped, KEY, GENERATED, mailbox_id=ID))
+        assert made is not None
+        self._verifier = made
+        self.salt, self.iterations = made.salt, made.iterations
+
+    async def finish(self, answer: Answer | None) -> tuple[str, Mailbox, bytes]:
+        key = client_key(answer, self._verifier.stored_key) if answer and self._known else None
+        if answer is None or key is None or scram.open_with(self._verifier, key, mailbox_id=ID) != KEY:
+            raise WrongPassword
+        self._doorman.inside += 1
+        return USER.decode(), self._doorman.mailbox, server_signature(answer, self._verifier.server_key)
+
+
 class Doorman:
     """Lets one user in, and counts who is inside."""
 
@@ -60,6 +85,9 @@ class Doorman:
             raise WrongPassword
         self.inside += 1
         return user.decode(), self.mailbox
+
+    async def scram(self, user: str, peer: str) -> Attempt:
+        return Attempt(self, user)
 
     def leave(self, mailbox: Mailbox) -> None:
         assert mailbox is self.mailbox
