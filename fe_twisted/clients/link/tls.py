@@ -1,0 +1,55 @@
+"""TLS towards a primary on another box: version 1.3, and a name for the channel that both ends agree on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet import ssl
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+
+from fe_twisted.base.errors import BadSettings
+
+
+def tls_endpoint(reactor: Any, host: str, port: int, *, authority: Path | None = None, verify: bool = True) -> Any:
+    """An endpoint that connects by TLS 1.3; OpenSSL 3.5 and later offer X25519MLKEM768 first by themselves.
+
+    :param authority: PEM file of certificates to trust instead of the system's.
+    :param verify: whether the certificate must be ``host``'s.  Without it the connection is still nobody else's, because the proofs of the
+        link secret name the TLS channel; but the secret alone then decides.
+    :raises BadSettings: ``authority`` cannot be used.
+    """
+    options: dict[str, Any] = {"raiseMinimumTo": ssl.TLSVersion.TLSv1_3}
+    endpoint: Any = HostnameEndpoint(reactor, host, port)
+    context: Any = ssl.CertificateOptions(**options)
+    if verify:
+        trust = None if authority is None else _trusted(authority)
+        context = ssl.optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=options)
+    return wrapClientTLS(context, endpoint)
+
+
+def _trusted(authority: Path) -> Any:
+    """:raises BadSettings: no certificates."""
+    end = b"-----END CERTIFICATE-----"
+    certificate: Any = ssl.Certificate
+    roots: Any = ssl.trustRootFromCertificates
+    try:
+        blocks = authority.read_bytes().split(end)[:-1]
+        found = [certificate(crypto.load_certificate(crypto.FILETYPE_PEM, block + end)) for block in blocks]
+    except (OSError, crypto.Error, ValueError) as error:
+        raise BadSettings(f"certificates in {authority} cannot be used: {error}") from error
+    if not found:
+        raise BadSettings(f"there is no certificate in {authority}")
+    return roots(found)
+
+
+def binding_of(transport: Any) -> bytes:
+    """What names this TLS connection and no other, the same at both ends (RFC 9266 ``tls-exporter``); empty without TLS.
+
+    :param transport: a Twisted transport after its handshake.
+    """
+    handle = getattr(transport, "getHandle", lambda: None)()
+    if not isinstance(handle, SSL.Connection):
+        return b""
+    return bytes(handle.export_keying_material(b"EXPORTER-Channel-Binding", 32, b""))

@@ -1,0 +1,146 @@
+"""Octets under credit: items of any size, cut into pieces, and put together again.
+
+The receiver says how many octets may be on their way; the sender never sends more.  A receiver gives new credit when its consumer takes an
+item.  While it is still putting the first item together, there is nothing yet to take, so each piece gives its credit back at once: else an
+item larger than the window would never arrive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fe_twisted.protocols.cluster.frames import MAX_BODY, PIECE, WINDOW, Data, Flags
+from fe_twisted.protocols.cluster.handshake import Reason, Refusal
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Sending:
+    """The sending end of one stream.
+
+    :param credit: octets that may be sent before the receiver gives more.
+    """
+
+    __slots__ = ("_credit", "_flags", "_id", "_queue")
+
+    def __init__(self, stream: int, credit: int) -> None:
+        self._id = stream
+        self._credit = credit
+        self._queue: deque[memoryview] = deque()
+        self._flags = Flags.NOTHING
+
+    def push(self, item: Sequence[Buffer], flags: Flags) -> None:
+        """Queue an item, after the one before has gone out whole.
+
+        :param flags: what ends with it.
+        """
+        self._queue.extend(memoryview(part) for part in item if len(part))
+        self._flags = flags
+
+    def allow(self, octets: int) -> None:
+        """The receiver gives more credit."""
+        self._credit += octets
+
+    def next(self) -> Data | None:
+        """The next piece, or None: nothing is left, or there is no credit for it."""
+        if not self._queue:
+            if not self._flags:
+                return None
+            flags, self._flags = self._flags, Flags.NOTHING
+            return Data(self._id, flags, b"")
+        room = min(self._credit, PIECE)
+        if room <= 0:
+            return None
+        taken: list[memoryview] = []
+        while self._queue and room:
+            part = self._queue.popleft()
+            if len(part) > room:
+                self._queue.appendleft(part[room:])
+                part = part[:room]
+            taken.append(part)
+            room -= len(part)
+        data = bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+        self._credit -= len(data)
+        if self._queue:
+            return Data(self._id, Flags.NOTHING, data)
+        flags, self._flags = self._flags, Flags.NOTHING
+        return Data(self._id, flags, data)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything queued has gone out."""
+        return not self._queue and not self._flags
+
+
+class Item(NamedTuple):
+    """A complete item; ``octets`` are to be given back as credit when it is taken."""
+
+    data: bytes
+    octets: int
+
+
+class Receiving:
+    """The receiving end of one stream.
+
+    :param window: octets that the sender was allowed.
+    :param most: octets of one item at most.
+    """
+
+    __slots__ = ("_allowed", "_held", "_most", "_owed", "_pieces", "_size", "ended", "waiting")
+
+    def __init__(self, window: int = WINDOW, most: int = MAX_BODY) -> None:
+        self._allowed = window
+        self._most = most
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._owed = 0
+        self._held = 0
+        #: Complete items that were not yet taken.
+        self.waiting: deque[Item] = deque()
+        #: Whether the stream has ended.
+        self.ended = False
+
+    def feed(self, piece: Data) -> int:
+        """Take a piece; returns the credit to give back at once.
+
+        :raises Refusal: more than was allowed, or after the end.
+        """
+        octets = len(piece.data)
+        if self.ended:
+            raise Refusal(Reason.UNEXPECTED, "data after the end of a stream")
+        if octets > self._allowed:
+            raise Refusal(Reason.CREDIT_EXCEEDED, "more octets than there was credit for")
+        self._allowed -= octets
+        self._size += octets
+        if self._size > self._most:
+            raise Refusal(Reason.TOO_LARGE, f"an item of more than {self._most} octets")
+        if octets:
+            self._pieces.append(piece.data)
+        self._owed += octets
+        if piece.flags & Flags.ITEM:
+            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self.waiting.append(Item(data, self._owed))
+            self._pieces, self._size, self._owed = [], 0, 0
+        if piece.flags & Flags.STREAM:
+            if self._pieces:
+                raise Refusal(Reason.UNEXPECTED, "a stream that ends inside an item")
+            self.ended = True
+            return 0
+        return self.give(self._release()) if not self.waiting else 0
+
+    def take(self) -> tuple[bytes, int]:
+        """The next complete item, and the credit to give back; only when there is one waiting."""
+        item = self.waiting.popleft()
+        credit = item.octets + (self._release() if not self.waiting else 0)
+        return item.data, 0 if self.ended else self.give(credit)
+
+    def give(self, octets: int) -> int:
+        """Count credit that is being given."""
+        self._allowed += octets
+        return octets
+
+    def _release(self) -> int:
+        owed, self._owed = self._owed, 0
+        return owed
