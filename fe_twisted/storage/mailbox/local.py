@@ -15,7 +15,7 @@ from fe_twisted.base.errors import MailError, NoSuchFolder
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
-from fe_twisted.storage.mailbox import folders, messages, metadata, quota, view
+from fe_twisted.storage.mailbox import answers, folders, messages, metadata, quota, view
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
@@ -92,6 +92,7 @@ class LocalMailbox:
         self._collecting = False
         self._closed = False
         self._pruned = False
+        self._forget_at = 0.0
 
     # -- what needs no I/O ------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class LocalMailbox:
     async def select(self, name: str, *, claim_recent: bool) -> Selected:
         """See the interface."""
         selected = self._read(lambda c: view.select_folder(c, name))
-        if not claim_recent or not selected.recent:
+        if not claim_recent or not (selected.recent or self._answered()):
             return selected
 
         def claim(connection: apsw.Connection) -> Outcome[Selected]:
@@ -143,7 +144,7 @@ class LocalMailbox:
     async def changes(self, folder_id: int, since: int, uidnext: int, *, claim_recent: bool) -> Changes:
         """See the interface."""
         found = self._read(lambda c: view.changes_since(c, folder_id, since, uidnext))
-        if not claim_recent or not found.recent:
+        if not claim_recent or not (found.recent or self._answered()):
             return found
 
         def claim(connection: apsw.Connection) -> Outcome[Changes]:
@@ -284,6 +285,38 @@ class LocalMailbox:
             found.append(f"modseqs in memory {self._modseqs} are not those in the file {kept}")
         return found
 
+    # -- for the cluster link ---------------------------------------------------------------------
+
+    def modseqs(self) -> dict[int, int]:
+        """The modseq of every folder that can be selected, by its id."""
+        return dict(self._modseqs)
+
+    async def idempotent(
+        self, key: bytes, change: Callable[[], Awaitable[T]], encode: Callable[[T], bytes], decode: Callable[[bytes], T]
+    ) -> T:
+        """Await ``change()``, a call of one method of this mailbox, unless that was done with the same key within the last day.
+
+        Then the answer is the one of that time.  The answer is remembered in the transaction of the change; a call that changes nothing is
+        not remembered, and one that fails is not either.
+
+        :param key: 16 random octets.
+        :param encode, decode: the answer as octets and back.
+        """
+        if self._clock.seconds() >= self._forget_at:
+            self._forget_at = self._clock.seconds() + answers.PRUNE
+            edge = iso(self._now() - datetime.timedelta(seconds=answers.REMEMBER))
+            await self._writer.submit(lambda c: answers.forget_answers(c, edge))
+        token = answers.current.set(answers.Once(key, encode, decode))
+        try:
+            return await change()
+        finally:
+            answers.current.reset(token)
+
+    def _answered(self) -> bool:
+        """Whether the call that is going on was answered before."""
+        once = answers.current.get()
+        return once is not None and self._read(lambda c: answers.answered(c, once.key)) is not None
+
     # -- for the merge and the registry -----------------------------------------------------------
 
     async def sealing_key(self) -> SealingKey:
@@ -320,6 +353,8 @@ class LocalMailbox:
 
     async def _write(self, change: Callable[[apsw.Connection], Outcome[T]]) -> T:
         """Change in the writer's thread; what is kept in memory follows before the caller goes on."""
+        once = answers.take()
+        change = change if once is None else once.wrap(change, iso(self._now()))
 
         def work(connection: apsw.Connection) -> tuple[Outcome[T], tuple[str, ...]]:
             return change(connection), load_keywords(connection)

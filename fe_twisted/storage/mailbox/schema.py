@@ -170,6 +170,14 @@ CREATE TABLE deliveries(
     stored_at TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_stored_at ON deliveries(stored_at);
+
+-- What changes with an idempotency key were answered, so that one that is asked for again over the link is not made twice.
+CREATE TABLE answers(
+    id BLOB PRIMARY KEY,
+    stored_at TEXT NOT NULL,
+    answer BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX answers_stored_at ON answers(stored_at);
 """
 
 #: Forward only, one transaction each; the file's ``user_version`` is how many of them it has seen.

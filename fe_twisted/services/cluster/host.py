@@ -1,0 +1,261 @@
+"""The host of secondaries.
+
+A mailbox is open for a secondary only while that secondary is connected and has brought its key; the key is held as every other one
+(:class:`~fe_twisted.storage.mailbox.registry.OpenMailboxes`), and forgotten when the last of all sessions has gone.  What may be asked is
+in two tables: :data:`fe_twisted.storage.mailbox.remote.METHODS` for a mailbox that is open, and ``_own`` here.  Anything else is refused.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fe_twisted.base import errors, log
+from fe_twisted.base.addresses import Address, parse_address
+from fe_twisted.protocols.cluster.streams import Buffer
+from fe_twisted.protocols.cluster.values import BadValue, Codec, decode, encode
+from fe_twisted.storage.directory.api import Alias
+from fe_twisted.storage.mailbox.local import LocalMailbox
+from fe_twisted.storage.mailbox.registry import OpenMailboxes
+from fe_twisted.storage.mailbox.remote import METHODS, opened
+from fe_twisted.storage.spool.spool import SealedRow
+
+Answer = Sequence[Buffer] | AsyncGenerator[Sequence[Buffer], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message for one alias, see :meth:`fe_twisted.services.deliver.deliver.Deliver.deliver`."""
+
+    address: str
+    content: bytes
+    delivery_id: bytes
+    received_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A message that waited at a secondary, sealed to its recipient."""
+
+    delivery_id: bytes
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Messages that waited at a secondary for one mailbox."""
+
+    messages: tuple[Sealed, ...]
+
+
+CODEC = Codec([Delivery, Sealed, Handover])
+DELIVERY = CODEC.shape(Delivery)
+HANDOVER = CODEC.shape(Handover)
+NOTHING = CODEC.shape(None)
+
+
+class Deliverer(Protocol):
+    """What the host needs of :class:`fe_twisted.services.deliver.deliver.Deliver`."""
+
+    async def deliver(self, alias: Alias, content: bytes, delivery_id: bytes, received_at: datetime.datetime) -> None:
+        """Return when it is durable."""
+
+
+class Waiters(Protocol):
+    """What the host needs of :class:`fe_twisted.storage.spool.spool.Spool`."""
+
+    async def add_sealed(self, mailbox_id: str, rows: Sequence[SealedRow]) -> None:
+        """Keep sealed messages; durable on return."""
+
+
+class FindRecipient(Protocol):
+    """What the host needs of :class:`fe_twisted.storage.directory.lookup.Lookups`."""
+
+    async def recipient(self, address: Address) -> Alias:
+        """:raises UnknownDomain, UnknownRecipient:"""
+
+
+class Host:
+    """What all secondaries share.
+
+    :param exists: whether a mailbox has its file here, such as ``MailboxFiles.exists``.
+    """
+
+    def __init__(
+        self,
+        mailboxes: OpenMailboxes[LocalMailbox],
+        deliver: Deliverer,
+        lookups: FindRecipient,
+        spool: Waiters,
+        exists: Callable[[str], bool],
+    ) -> None:
+        self.mailboxes = mailboxes
+        self.deliver = deliver
+        self.lookups = lookups
+        self.spool = spool
+        self.exists = exists
+
+    def welcome(
+        self,
+        peer: str,
+        notify: Callable[[str, int, int, tuple[str, ...] | None], None],
+        evict: Callable[[str], None],
+        unwrap: Callable[[str, bytes], bytes],
+    ) -> Guest:
+        """See :class:`fe_twisted.servers.cluster.host.Host`."""
+        return Guest(self, peer, notify, evict, unwrap)
+
+
+class _Room:
+    """A mailbox that is open for a secondary."""
+
+    __slots__ = ("mailbox", "stops", "words")
+
+    def __init__(self, mailbox: LocalMailbox) -> None:
+        self.mailbox = mailbox
+        self.words = len(mailbox.keywords())
+        self.stops: list[Callable[[], None]] = []
+
+
+class Guest:
+    """One secondary."""
+
+    def __init__(
+        self,
+        host: Host,
+        peer: str,
+        notify: Callable[[str, int, int, tuple[str, ...] | None], None],
+        evict: Callable[[str], None],
+        unwrap: Callable[[str, bytes], bytes],
+    ) -> None:
+        self._host = host
+        self._peer = peer
+        self._notify = notify
+        self._evict = evict
+        self._unwrap = unwrap
+        self._rooms: dict[str, _Room] = {}
+        self._gone = False
+        self._own: dict[str, Callable[[str, bytes], Awaitable[Sequence[Buffer]]]] = {
+            "open": self._open,
+            "release": self._release,
+            "deliver": self._deliver,
+            "handover": self._handover,
+        }
+
+    async def call(self, method: str, mailbox: str, key: bytes, body: bytes) -> Answer:
+        """See :class:`fe_twisted.servers.cluster.host.Guest`.
+
+        :raises Refused: no such method, or a mailbox that is not open for this secondary.
+        """
+        if method in METHODS:
+            room = self._rooms.get(mailbox)
+            if room is None:
+                raise self._refusal("mailbox-not-open", "mailbox is not open on this link", method, mailbox)
+            try:
+                return await METHODS[method].serve(room.mailbox, key, body)
+            finally:
+                self._tell_keywords(room)
+        if method not in self._own:
+            raise self._refusal("unknown-method", "no such method", method, mailbox)
+        return await self._own[method](mailbox, body)
+
+    def leave(self) -> None:
+        """See :class:`fe_twisted.servers.cluster.host.Guest`."""
+        self._gone = True
+        for mailbox_id in list(self._rooms):
+            self._let_go(mailbox_id)
+
+    # -- open and release -------------------------------------------------------------------------
+
+    async def _open(self, mailbox_id: str, body: bytes) -> Sequence[Buffer]:
+        if not mailbox_id:
+            raise self._refusal("no-mailbox", "no mailbox named", "open", mailbox_id)
+        try:
+            key = self._unwrap(mailbox_id, body)
+        except ValueError as error:
+            raise self._refusal("wrong-key", "the key was not wrapped for this link", "open", mailbox_id) from error
+        if not self._host.exists(mailbox_id):
+            raise self._refusal("not-here", "this mailbox is not here", "open", mailbox_id)
+        try:
+            mailbox = await self._host.mailboxes.open(mailbox_id, key)
+        except errors.DamagedFile as error:  # not its key, or not a mailbox
+            log.warning("cluster.refused", peer=self._peer, reason="wrong-key", mailbox=mailbox_id, text=error.reason, by="us")
+            raise
+        if self._gone or mailbox_id in self._rooms:
+            self._host.mailboxes.release(mailbox)
+            if self._gone:
+                raise errors.Later(reason="the secondary has left")
+        else:
+            room = self._rooms[mailbox_id] = _Room(mailbox)
+            room.stops = [
+                mailbox.watch(lambda folder, modseq: self._changed(room, folder, modseq)),
+                self._host.mailboxes.watch_eviction(mailbox, lambda: self._evicted(mailbox_id)),
+            ]
+        return opened(mailbox)
+
+    async def _release(self, mailbox_id: str, body: bytes) -> Sequence[Buffer]:
+        self._let_go(mailbox_id)
+        return encode(NOTHING, None)
+
+    def _let_go(self, mailbox_id: str) -> None:
+        room = self._rooms.pop(mailbox_id, None)
+        if room is not None:
+            for stop in room.stops:
+                stop()
+            self._host.mailboxes.release(room.mailbox)
+
+    def _changed(self, room: _Room, folder: int, modseq: int) -> None:
+        self._notify(room.mailbox.id, folder, modseq, self._new_keywords(room))
+
+    def _tell_keywords(self, room: _Room) -> None:
+        """A keyword may be new although no folder has changed."""
+        words = self._new_keywords(room)
+        if words is not None and room.mailbox.id in self._rooms:
+            self._notify(room.mailbox.id, 0, 0, words)
+
+    def _new_keywords(self, room: _Room) -> tuple[str, ...] | None:
+        words = room.mailbox.keywords()
+        if len(words) == room.words:
+            return None
+        room.words = len(words)
+        return words
+
+    def _evicted(self, mailbox_id: str) -> None:
+        if self._rooms.pop(mailbox_id, None) is not None:
+            self._evict(mailbox_id)
+
+    # -- mail -------------------------------------------------------------------------------------
+
+    async def _deliver(self, mailbox_id: str, body: bytes) -> Sequence[Buffer]:
+        try:
+            delivery: Delivery = decode(DELIVERY, body)
+        except BadValue as error:
+            raise self._refusal("bad-arguments", "arguments not understood", "deliver", mailbox_id) from error
+        alias = await self._host.lookups.recipient(parse_address(delivery.address))
+        await self._host.deliver.deliver(alias, delivery.content, delivery.delivery_id, delivery.received_at)
+        return encode(NOTHING, None)
+
+    async def _handover(self, mailbox_id: str, body: bytes) -> Sequence[Buffer]:
+        """Take messages that waited at the secondary, and move them in if the mailbox is open."""
+        try:
+            handover: Handover = decode(HANDOVER, body)
+        except BadValue as error:
+            raise self._refusal("bad-arguments", "arguments not understood", "handover", mailbox_id) from error
+        if not mailbox_id or not self._host.exists(mailbox_id):
+            raise self._refusal("not-here", "this mailbox is not here", "handover", mailbox_id)
+        rows = [SealedRow(message.delivery_id, message.octets) for message in handover.messages]
+        await self._host.spool.add_sealed(mailbox_id, rows)
+        log.event("cluster.handover", peer=self._peer, mailbox=mailbox_id, messages=len(rows))
+        mailbox = self._host.mailboxes.get(mailbox_id)
+        if mailbox is not None:
+            try:
+                await mailbox.poll()
+            except errors.MailError as error:  # durable all the same; the next poll takes them
+                log.warning("merge.failed", mailbox=mailbox_id, reason=error.reason or error.public)
+        return encode(NOTHING, None)
+
+    def _refusal(self, reason: str, public: str, method: str, mailbox_id: str) -> errors.Refused:
+        log.warning("cluster.refused", peer=self._peer, reason=reason, method=method, mailbox=mailbox_id, text=public, by="us")
+        return errors.Refused(public, reason=reason)

@@ -1,0 +1,399 @@
+"""The mailbox whose file is at a primary: :class:`fe_twisted.storage.mailbox.api.Mailbox` over a link.
+
+The body of :class:`RemoteMailbox` is the table of what may be asked over the link: a method of the interface that has its line there can be
+asked for, and nothing else.  How its arguments and its result travel follows from its annotations.
+
+What the interface gives without I/O is kept here: the primary tells of every change, on the same connection and before the answer to
+whatever follows it, so that a caller sees its own change at once.  After a new connection the mailbox is opened again, and whoever watches
+a folder that went on meanwhile is called, as after any other change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from fe_twisted.base import errors, log
+from fe_twisted.clients.link.conversation import Answer, Conversation, LinkLost
+from fe_twisted.clients.link.link import Link
+from fe_twisted.protocols.cluster.frames import KEY
+from fe_twisted.protocols.cluster.signature import Signature
+from fe_twisted.protocols.cluster.values import BadValue, Buffer, Codec, Shape, decode, encode
+from fe_twisted.protocols.crypto.memory import KeyInMemory
+from fe_twisted.protocols.imap import search, sort
+from fe_twisted.protocols.imap.search import Ranges
+from fe_twisted.storage.mailbox import api
+from fe_twisted.storage.mailbox.api import Column, Mailbox, Row, Watcher
+from fe_twisted.storage.mailbox.local import LocalMailbox
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to ``open``: what the interface gives without I/O.
+
+    :param modseqs: ``(folder, modseq)``.
+    """
+
+    keywords: tuple[str, ...]
+    modseqs: tuple[tuple[int, int], ...]
+
+
+def _values_of(*modules: Any) -> list[type]:
+    """The dataclasses and enums that are defined in modules."""
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and (issubclass(value, Enum) or hasattr(value, "__dataclass_fields__"))
+    ]
+
+
+#: Every class that may occur in a call: the values of the interface, of search programs and of orders.
+CODEC = Codec([*_values_of(api, search, sort), Opened])
+
+OPENED = CODEC.shape(Opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What may be asked of a mailbox over the link.
+
+    :param keyed: it changes something, so it has an idempotency key.
+    """
+
+    signature: Signature
+    keyed: bool
+
+    async def serve(self, mailbox: LocalMailbox, key: bytes, body: bytes) -> Sequence[Buffer] | AsyncGenerator[Sequence[Buffer], None]:
+        """Do it, at the primary.
+
+        :raises BadSyntax: the arguments are not those of the method.
+        :raises fe_twisted.base.errors.MailError: what the mailbox said.
+        """
+        try:
+            arguments = self.signature.read(body)
+        except BadValue as error:
+            raise errors.BadSyntax("arguments not understood", reason=f"{self.signature.name}: {error}") from error
+        function = getattr(mailbox, self.signature.name)
+        if self.signature.streams:
+            return self._stream(function(**arguments))
+        if self.keyed and key:
+            value = await mailbox.idempotent(key, lambda: function(**arguments), self._encode, self._decode)
+        else:
+            value = await function(**arguments)
+        return encode(self.signature.result, value)
+
+    async def _stream(self, items: AsyncGenerator[Any, None]) -> AsyncGenerator[Sequence[Buffer], None]:
+        try:
+            async for item in items:
+                yield encode(self.signature.result, item)
+        finally:
+            await items.aclose()
+
+    def _encode(self, value: Any) -> bytes:
+        return b"".join(encode(self.signature.result, value))
+
+    def _decode(self, octets: bytes) -> Any:
+        return decode(self.signature.result, octets)
+
+
+#: By name; filled by the body of :class:`RemoteMailbox`.
+METHODS: dict[str, Method] = {}
+
+
+def _declare(method: Callable[..., Any], *, keyed: bool) -> Method:
+    signature = Signature(CODEC, method)
+    METHODS[signature.name] = Method(signature, keyed)
+    return METHODS[signature.name]
+
+
+def _asked(
+    method: Callable[Concatenate[Mailbox, P], Coroutine[Any, Any, R]], *, keyed: bool
+) -> Callable[Concatenate[RemoteMailbox, P], Coroutine[Any, Any, R]]:
+    signature = _declare(method, keyed=keyed).signature
+
+    async def ask(self: RemoteMailbox, /, *arguments: P.args, **named: P.kwargs) -> R:
+        key = os.urandom(KEY) if keyed else b""
+        answer: R = read_answer(signature.result, await self.ask(signature.name, signature.write(arguments, named), key))
+        return answer
+
+    ask.__name__, ask.__doc__ = signature.name, "See the interface."
+    return ask
+
+
+def read(
+    method: Callable[Concatenate[Mailbox, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[RemoteMailbox, P], Coroutine[Any, Any, R]]:
+    """A method that may be asked for twice: it changes nothing, or nothing more the second time."""
+    return _asked(method, keyed=False)
+
+
+def write(
+    method: Callable[Concatenate[Mailbox, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[RemoteMailbox, P], Coroutine[Any, Any, R]]:
+    """A method that changes something in one transaction, whose value is its answer: it is done once, however often it is asked for."""
+    return _asked(method, keyed=True)
+
+
+class RemoteMailbox:
+    """An open mailbox at a primary.  Made by :func:`open_remote`.
+
+    :param evicted: called when the primary takes the mailbox back, or does not open it again: its sessions must end.
+    """
+
+    def __init__(self, link: Link, mailbox_id: str, key: bytes, evicted: Callable[[str], None]) -> None:
+        self.id = mailbox_id
+        self._link = link
+        self._key = KeyInMemory(key)
+        self._evicted = evicted
+        self._keywords: tuple[str, ...] = ()
+        self._modseqs: dict[int, int] = {}
+        self._watchers: list[Watcher] = []
+        self._opened_on: Conversation | None = None
+        self._opening: list[Deferred[None]] | None = None
+        self._closed = False
+        self._detach = link.attach(mailbox_id, self)
+
+    # -- what may be asked over the link ----------------------------------------------------------
+
+    folders = read(Mailbox.folders)
+    subscriptions = read(Mailbox.subscriptions)
+    status = read(Mailbox.status)
+    select = write(Mailbox.select)
+    changes = write(Mailbox.changes)
+    vanished = read(Mailbox.vanished)
+    create = write(Mailbox.create)
+    delete = write(Mailbox.delete)
+    rename = write(Mailbox.rename)
+    subscribe = write(Mailbox.subscribe)
+    append = write(Mailbox.append)
+    store = write(Mailbox.store)
+    copy = write(Mailbox.copy)
+    move = write(Mailbox.move)
+    expunge = write(Mailbox.expunge)
+    search = read(Mailbox.search)
+    sort = read(Mailbox.sort)
+    thread = read(Mailbox.thread)
+    quota = read(Mailbox.quota)
+    deleted_octets = read(Mailbox.deleted_octets)
+    get_metadata = read(Mailbox.get_metadata)
+    set_metadata = write(Mailbox.set_metadata)
+    poll = read(Mailbox.poll)
+    check_consistency = read(Mailbox.check_consistency)
+
+    _fetch = _declare(Mailbox.fetch, keyed=False)
+
+    # -- what needs no I/O ------------------------------------------------------------------------
+
+    def keywords(self) -> tuple[str, ...]:
+        """See the interface."""
+        return self._keywords
+
+    def modseq(self, folder_id: int) -> int:
+        """See the interface."""
+        return self._modseqs.get(folder_id, 0)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """See the interface."""
+        self._watchers.append(watcher)
+
+        def stop() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+        return stop
+
+    # -- what is special --------------------------------------------------------------------------
+
+    async def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
+        """See the interface.  When the connection is lost on the way, it goes on behind the last UID that came."""
+        wanted: list[Column] = list(columns)
+        added = "uid" not in wanted
+        if added:
+            wanted.append("uid")
+        at = wanted.index("uid")
+        while uids:
+            answer: Answer | None = None
+            try:
+                answer = await self._stream(self._fetch.signature, (folder_id, uids, wanted), {"changed_since": changed_since})
+                async for item in answer:
+                    rows: list[Row] = read_answer(self._fetch.signature.result, item)
+                    if not rows:
+                        continue
+                    uids = _above(uids, rows[-1][at])
+                    yield [row[:-1] for row in rows] if added else rows
+                return
+            except LinkLost:
+                continue
+            finally:
+                if answer is not None:
+                    answer.close()
+
+    async def close(self) -> None:
+        """Give it back to the primary, and forget its key; nothing may be asked afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        self._detach()
+        self._watchers.clear()
+        conversation, self._opened_on = self._opened_on, None
+        self._key.forget()
+        if conversation is not None and not conversation.over:
+            try:
+                await conversation.ask("release", self.id, [], timeout=10.0)
+            except (LinkLost, errors.MailError) as error:
+                # The primary lets go by itself when the connection ends.
+                log.event("mailbox.release", mailbox=self.id, reason=type(error).__name__)
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    async def ask(self, method: str, body: Sequence[Buffer], key: bytes) -> bytes:
+        """Ask, as often as it takes; the mailbox is opened on each new connection first."""
+        self._check()
+        return await self._link.ask(method, self.id, body, key=key, prepare=self._ready)
+
+    async def _stream(self, signature: Signature, arguments: tuple[Any, ...], named: dict[str, Any]) -> Answer:
+        """:raises LinkLost: to be asked again."""
+        self._check()
+        conversation = await self._link.conversation()
+        await self._ready(conversation)
+        return conversation.stream(signature.name, self.id, signature.write(arguments, named))
+
+    def _check(self) -> None:
+        if self._closed:
+            raise errors.Later(reason="asked of a mailbox that was closed")
+
+    def _ready(self, conversation: Conversation) -> Awaitable[None]:
+        """Fires when the mailbox is open on this connection.
+
+        :raises LinkLost: it ended.
+        :raises fe_twisted.base.errors.MailError: the primary did not open it.
+        """
+        waiting: Deferred[None] = Deferred()
+        if self._opened_on is conversation:
+            waiting.callback(None)
+        elif self._opening is not None:
+            self._opening.append(waiting)
+        else:
+            self._opening = [waiting]
+            Deferred.fromCoroutine(self._open(conversation)).addBoth(self._told)
+        return waiting
+
+    async def _open(self, conversation: Conversation) -> None:
+        with self._key.use() as key:
+            wrapped = conversation.agreed.keys.wrap(self.id, key)
+        answer = await conversation.ask("open", self.id, [wrapped], timeout=60.0)
+        self._take(conversation, read_answer(OPENED, answer))
+
+    def _take(self, conversation: Conversation, opened: Opened) -> None:
+        """Follow what went on while there was no connection."""
+        self._opened_on = conversation
+        if len(opened.keywords) > len(self._keywords):
+            self._keywords = opened.keywords
+        before, self._modseqs = self._modseqs, dict(opened.modseqs)
+        for folder in before.keys() | self._modseqs.keys():
+            if before.get(folder, 0) != self.modseq(folder):
+                self._tell(folder, self.modseq(folder))
+
+    def _told(self, result: Any) -> None:
+        """Whoever waited for the opening hears how it went."""
+        waiting, self._opening = self._opening or [], None
+        for each in waiting:
+            each.callback(result)
+
+    def _tell(self, folder: int, modseq: int) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(folder, modseq)
+
+    # -- what the link tells ----------------------------------------------------------------------
+
+    def connected(self, conversation: Conversation) -> None:
+        """Open it again at once, because sessions may be waiting for news."""
+        Deferred.fromCoroutine(self._again(conversation)).addErrback(self._bug)
+
+    async def _again(self, conversation: Conversation) -> None:
+        try:
+            await self._ready(conversation)
+        except LinkLost:
+            pass  # the next connection will be told of as well
+        except errors.Later as error:
+            log.warning("mailbox.reopen", mailbox=self.id, reason=error.reason or error.public)
+        except errors.MailError as error:
+            # Its file was replaced, or damaged, meanwhile.
+            log.warning("mailbox.reopen", mailbox=self.id, reason=error.reason or error.public)
+            self.evicted()
+
+    def _bug(self, failure: Any) -> None:
+        log.failure("mailbox.reopen", failure.value, mailbox=self.id)
+
+    def changed(self, folder: int, modseq: int, keywords: tuple[str, ...] | None) -> None:
+        """The primary tells of a commit."""
+        if keywords is not None and len(keywords) > len(self._keywords):
+            self._keywords = keywords
+        if not folder:
+            return
+        if modseq:
+            self._modseqs[folder] = max(modseq, self._modseqs.get(folder, 0))
+        else:
+            self._modseqs.pop(folder, None)
+        self._tell(folder, modseq)
+
+    def evicted(self) -> None:
+        """The primary has taken it back."""
+        self._opened_on = None
+        if not self._closed:
+            log.event("mailbox.evicted", mailbox=self.id)
+            self._evicted(self.id)
+
+
+async def open_remote(link: Link, mailbox_id: str, key: bytes, evicted: Callable[[str], None]) -> RemoteMailbox:
+    """Open a mailbox at a primary; an opener for :class:`~fe_twisted.storage.mailbox.registry.OpenMailboxes`.
+
+    :param key: the mailbox key, 32 octets.
+    :param evicted: see :class:`RemoteMailbox`.
+    :raises PrimaryAway:
+    :raises fe_twisted.base.errors.MailError: the primary did not open it.
+    """
+    mailbox = RemoteMailbox(link, mailbox_id, key, evicted)
+    try:
+        while True:
+            conversation = await link.conversation()
+            try:
+                await mailbox._ready(conversation)
+                return mailbox
+            except LinkLost:
+                continue
+    except BaseException:
+        await mailbox.close()
+        raise
+
+
+def read_answer(shape: Shape, octets: bytes) -> Any:
+    """The value of an answer.
+
+    :raises Ours: the primary does not speak our language.
+    """
+    try:
+        return decode(shape, octets)
+    except BadValue as error:
+        raise errors.Ours(reason=f"an answer that was not understood: {error}") from error
+
+
+def _above(uids: Ranges, uid: int) -> Ranges:
+    """The ranges without what is at or below a UID."""
+    return tuple((max(first, uid + 1), last) for first, last in uids if last > uid)
+
+
+def opened(mailbox: LocalMailbox) -> Sequence[Buffer]:
+    """The answer to ``open``, at the primary."""
+    return encode(OPENED, Opened(mailbox.keywords(), tuple(mailbox.modseqs().items())))
