@@ -102,7 +102,7 @@ def _production(made: Made) -> list[str]:
         f"     {_short(settings.certificate_file)} and {_short(settings.certificate_key_file)}",
         "4. Look whether all is well, and start:",
         f"     {program} check",
-        f"     twistd --nodaemon --pidfile= forwardemail --config {file}",
+        f"     {_beside(program)} --nodaemon --pidfile= forwardemail --config {file}",
         "",
         f"Keep a copy of {_short(settings.server_key_file)} where the server cannot lose it: nothing opens the directory without it.",
     ]
@@ -112,6 +112,11 @@ def _program() -> str:
     """How this program was called, in a form that can be pasted."""
     name = Path(sys.argv[0])
     return "forwardemail" if shutil.which(name.name) == str(name) or name.name != "forwardemail" else _short(name.absolute())
+
+
+def _beside(program: str) -> str:
+    """twistd as it is called where ``program`` is called like this."""
+    return program.removesuffix("forwardemail") + "twistd"
 
 
 def _short(path: Path) -> str:
