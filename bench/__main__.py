@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import report
+from bench import mx, report
 
 Benchmark = Callable[[report.Report, argparse.Namespace], None]
-BENCHMARKS: dict[str, Benchmark] = {}
+BENCHMARKS: dict[str, Benchmark] = {"mx": mx.run}
 
 
 def main() -> int:

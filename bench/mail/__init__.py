@@ -1,0 +1,1 @@
+"""Mail in and out, measured: acceptance, merge, login, reading, memory; ``python -m bench.mail``."""

@@ -1,0 +1,5 @@
+"""``python -m bench.mail``: see :mod:`bench.mail.run`."""
+
+from bench.mail.run import main
+
+main()
