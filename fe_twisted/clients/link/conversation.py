@@ -89,9 +89,9 @@ class Conversation:
         waiting: Deferred[bytes] = Deferred()
         if self._over:
             return fail(LinkLost())
-        answer = self.stream(method, mailbox, body, key)
-        answer.whole = waiting
+        answer = Answer(self, self._calling.next_id, waiting)
         answer.timer = self._clock.callLater(timeout, answer.late, timeout)
+        self._request(answer, method, mailbox, body, key)
         return waiting
 
     def stream(self, method: str, mailbox: str, body: Sequence[Buffer], key: bytes = b"") -> Answer:
@@ -101,12 +101,8 @@ class Conversation:
         """
         if self._over:
             raise LinkLost
-        # The number is known before the request is written, because its answer may come while it is being written.
         answer = Answer(self, self._calling.next_id)
-        self._answers[answer.id] = answer
-        self._uploads[answer.id] = None
-        self._calling.request(method, mailbox, key, body)
-        self._pump(answer.id)
+        self._request(answer, method, mailbox, body, key)
         return answer
 
     def close(self) -> None:
@@ -164,6 +160,13 @@ class Conversation:
 
     # -- inside -----------------------------------------------------------------------------------
 
+    def _request(self, answer: Answer, method: str, mailbox: str, body: Sequence[Buffer], key: bytes) -> None:
+        """Everything is in its place before the request is written, because the answer may come while it is being written."""
+        self._answers[answer.id] = answer
+        self._uploads[answer.id] = None
+        self._calling.request(method, mailbox, key, body)
+        self._pump(answer.id)
+
     def _happened(self, event: Event) -> None:
         if isinstance(event, Item):
             answer = self._answers.get(event.id)
@@ -212,7 +215,7 @@ class Answer:
 
     __slots__ = ("_conversation", "_ended", "_error", "_item", "_waiting", "id", "timer", "whole")
 
-    def __init__(self, conversation: Conversation, call: int) -> None:
+    def __init__(self, conversation: Conversation, call: int, whole: Deferred[bytes] | None = None) -> None:
         self._conversation = conversation
         self._ended = False
         self._error: Exception | None = None
@@ -220,7 +223,7 @@ class Answer:
         self._item: bytes | None = None
         self.id = call
         #: Where an answer of one item goes.
-        self.whole: Deferred[bytes] | None = None
+        self.whole = whole
         self.timer: Any = None
 
     def __aiter__(self) -> Answer:

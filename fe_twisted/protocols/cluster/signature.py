@@ -45,15 +45,16 @@ class Signature:
             raise TypeError(f"{self.name} is not called with {', '.join(given)}")
         return encode(self._map, {name: value for name, value in given.items() if not self._is_default(name, value)})
 
-    def read(self, octets: bytes) -> dict[str, Any]:
-        """The arguments by name.
+    def read(self, octets: bytes) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments, positional and named, as the method is to be called with them.
 
         :raises BadValue: they are not those of the method.
         """
         given: dict[str, Any] = decode(self._map, octets)
         if set(self._order) - given.keys() - self._defaults.keys():
             raise BadValue(f"{self.name} without all of its arguments")
-        return given
+        positional = [given.pop(name) if name in given else self._defaults[name] for name in self._order[: self._positional]]
+        return positional, given
 
     def _is_default(self, name: str, value: Any) -> bool:
         return name in self._defaults and type(value) is type(self._defaults[name]) and bool(value == self._defaults[name])

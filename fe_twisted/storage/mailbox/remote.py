@@ -81,16 +81,16 @@ class Method:
         :raises fe_twisted.base.errors.MailError: what the mailbox said.
         """
         try:
-            arguments = self.signature.read(body)
+            arguments, named = self.signature.read(body)
         except BadValue as error:
             raise errors.BadSyntax("arguments not understood", reason=f"{self.signature.name}: {error}") from error
         function = getattr(mailbox, self.signature.name)
         if self.signature.streams:
-            return self._stream(function(**arguments))
+            return self._stream(function(*arguments, **named))
         if self.keyed and key:
-            value = await mailbox.idempotent(key, lambda: function(**arguments), self._encode, self._decode)
+            value = await mailbox.idempotent(key, lambda: function(*arguments, **named), self._encode, self._decode)
         else:
-            value = await function(**arguments)
+            value = await function(*arguments, **named)
         return encode(self.signature.result, value)
 
     async def _stream(self, items: AsyncGenerator[Any, None]) -> AsyncGenerator[Sequence[Buffer], None]:
