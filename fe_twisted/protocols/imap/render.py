@@ -46,7 +46,6 @@ _TEMPLATES: dict[str, tuple[str, bytes]] = {
 #: The same where the column may be None or empty, which is NIL.
 _NULLABLE: dict[str, tuple[str, bytes]] = {
     "SAVEDATE": ("savedate", b'SAVEDATE "%b"'),
-    "THREADID": ("threadid", b"THREADID (%b)"),
 }
 #: What RFC 3501 calls equivalent, but for the name in the answer.
 _EQUIVALENT = {"RFC822": Section(), "RFC822.HEADER": Section((), "HEADER"), "RFC822.TEXT": Section((), "TEXT")}
@@ -156,6 +155,8 @@ def compile_items(
 
 def _writer(item: FetchItem, columns: dict[str, int]) -> _Write:
     """The function that writes one item of a row; adds the columns it needs."""
+    if item.name == "THREADID":  # RFC 8474 section 5.2: NIL where the server has no thread ids
+        return lambda row: (b"THREADID NIL",)
     if item.name in _NULLABLE:
         column, word = _NULLABLE[item.name]
         at = columns.setdefault(column, len(columns))

@@ -154,4 +154,38 @@ class Within:
     seconds: int
 
 
-Key = All | And | Or | Not | Sequence | UidSequence | Recent | Saved | Uids | Flag | Header | Body | Text | Date | Size | Modseq | Within
+@dataclass(frozen=True, slots=True)
+class EmailId:
+    """Messages with this content, by its object id (RFC 8474 section 6)."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadId:
+    """Messages of this thread (RFC 8474 section 6); threads have no lasting ids here, so none matches."""
+
+    value: str
+
+
+Key = (
+    All
+    | And
+    | Or
+    | Not
+    | Sequence
+    | UidSequence
+    | Recent
+    | Saved
+    | Uids
+    | Flag
+    | Header
+    | Body
+    | Text
+    | Date
+    | Size
+    | Modseq
+    | Within
+    | EmailId
+    | ThreadId
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from fe_twisted.base.errors import UnknownCharset
@@ -15,6 +16,7 @@ from fe_twisted.protocols.imap.search import (
     Compare,
     Date,
     DateOf,
+    EmailId,
     Flag,
     Header,
     Key,
@@ -26,6 +28,7 @@ from fe_twisted.protocols.imap.search import (
     Sequence,
     Size,
     Text,
+    ThreadId,
     UidSequence,
     Within,
 )
@@ -37,6 +40,8 @@ MAX_KEYS = 5_000
 
 #: How a sequence set begins, which no name of a key does.
 _SET_STARTS = frozenset(b"%c" % octet for octet in b"0123456789*$")
+#: RFC 8474 section 7.
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
 _RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
 
 
@@ -216,6 +221,14 @@ def _modseq(program: _Program) -> Key:
     return Modseq(reader.number(MAX_NUMBER64))
 
 
+def _object_id(made_of: type[EmailId] | type[ThreadId]) -> Callable[[_Program], Key]:
+    def read(program: _Program) -> Key:
+        found = program.reader.match(_OBJECT_ID, "an object id")
+        return made_of(found[0].decode("ascii"))
+
+    return read
+
+
 def _size(compare: Compare) -> Callable[[_Program], Key]:
     return lambda program: Size(compare, program.reader.number(MAX_NUMBER64))
 
@@ -240,6 +253,8 @@ _ARGUMENT: dict[str, Callable[[_Program], Key]] = {
     "HEADER": _header,
     "UID": _uid,
     "MODSEQ": _modseq,
+    "EMAILID": _object_id(EmailId),
+    "THREADID": _object_id(ThreadId),
     "LARGER": _size(Compare.LARGER),
     "SMALLER": _size(Compare.BEFORE),
     "YOUNGER": _within(True),

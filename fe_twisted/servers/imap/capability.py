@@ -48,6 +48,7 @@ _BOTH = _BEFORE | _AFTER
 
 TABLE: tuple[Row, ...] = (
     Row("IMAP4rev1", _BOTH),
+    Row("IMAP4rev2", _BOTH),
     Row("LITERAL-", _BEFORE),
     Row("LITERAL+", _AFTER),
     Row("SASL-IR", _BEFORE),
@@ -56,6 +57,9 @@ TABLE: tuple[Row, ...] = (
     Row("IDLE", _BOTH, ("IDLE",)),
     Row("STARTTLS", _BEFORE, test=can_start_tls),
     Row("AUTH=PLAIN", _BEFORE, test=may_login),
+    Row("AUTH=LOGIN", _BEFORE, test=may_login),
+    Row("AUTH=SCRAM-SHA-256", _BEFORE, test=may_login),
+    Row("AUTH=SCRAM-SHA-256-PLUS", _BEFORE, test=lambda session: may_login(session) and bool(session.wire.channel_binding())),
     Row("LOGINDISABLED", _BEFORE, test=lambda session: not may_login(session)),
     Row("NAMESPACE", _AFTER, ("NAMESPACE",)),
     Row("UNSELECT", _AFTER, ("UNSELECT",)),
@@ -63,6 +67,9 @@ TABLE: tuple[Row, ...] = (
     Row("MOVE", _AFTER, ("MOVE", "UID MOVE")),
     Row("CHILDREN", _AFTER),
     Row("SPECIAL-USE", _AFTER),
+    Row("CREATE-SPECIAL-USE", _AFTER, needs=("SPECIAL-USE",)),
+    Row("LIST-EXTENDED", _AFTER),
+    Row("LIST-STATUS", _AFTER, needs=("LIST-EXTENDED",)),
     # in step with other sessions
     Row("CONDSTORE", _AFTER),
     Row("QRESYNC", _AFTER, needs=("CONDSTORE", "ENABLE")),
@@ -70,6 +77,8 @@ TABLE: tuple[Row, ...] = (
     Row("UTF8=ACCEPT", _AFTER, needs=("ENABLE",)),
     Row("UNAUTHENTICATE", _AFTER, ("UNAUTHENTICATE",)),
     Row("STATUS=SIZE", _AFTER),
+    Row("OBJECTID", _AFTER),
+    Row("SAVEDATE", _AFTER),
     # searching
     Row("ESEARCH", _AFTER),
     Row("SEARCHRES", _AFTER, needs=("ESEARCH",)),
@@ -88,6 +97,8 @@ TABLE: tuple[Row, ...] = (
     Row("QUOTA=RES-MESSAGE", _AFTER, needs=("QUOTA",)),
     Row("MULTIAPPEND", _AFTER),
     Row("BINARY", _AFTER),
+    Row("CATENATE", _AFTER),
+    Row("REPLACE", _AFTER, ("REPLACE", "UID REPLACE")),
     Row("APPENDLIMIT", _AFTER, value=lambda session: str(session.limits.message_size)),
 )
 
@@ -106,7 +117,9 @@ def closed(names: frozenset[str]) -> frozenset[str]:
 
 def capabilities(session: Session) -> tuple[str, ...]:
     """The names for CAPABILITY."""
-    return tuple(_named(row, session) for row in TABLE if _works(row, session))
+    names = tuple(_named(row, session) for row in TABLE if _works(row, session))
+    session.binding_told = session.binding_told or "AUTH=SCRAM-SHA-256-PLUS" in names
+    return names
 
 
 def _works(row: Row, session: Session) -> bool:

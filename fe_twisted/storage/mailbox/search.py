@@ -21,6 +21,7 @@ from fe_twisted.protocols.imap.search import (
     Compare,
     Date,
     DateOf,
+    EmailId,
     Flag,
     Header,
     Key,
@@ -30,6 +31,7 @@ from fe_twisted.protocols.imap.search import (
     Ranges,
     Size,
     Text,
+    ThreadId,
     Uids,
     Within,
 )
@@ -216,6 +218,15 @@ def _modseq(key: Modseq, statement: _Statement) -> str:
     return f"(e.modseq >= {statement.bind(key.value)})"
 
 
+def _email_id(key: EmailId, statement: _Statement) -> str:
+    statement.tables.add("m")
+    return f"(m.object_id = {statement.bind(key.value)})"
+
+
+def _thread_id(key: ThreadId, statement: _Statement) -> str:
+    return "0"
+
+
 def _within(key: Within, statement: _Statement) -> str:
     edge = iso(statement.now - datetime.timedelta(seconds=min(key.seconds, 50_000 * 86_400)))
     return f"(e.received_at {'>=' if key.younger else '<='} {statement.bind(edge)})"
@@ -235,4 +246,6 @@ _BUILDERS: dict[type, Callable[..., str]] = {
     Size: _size,
     Modseq: _modseq,
     Within: _within,
+    EmailId: _email_id,
+    ThreadId: _thread_id,
 }
