@@ -1,6 +1,6 @@
 """Debian's Postfix and Dovecot as subjects of measurement: configured in a temporary folder, on loopback, on ports of their own.
 
-Postfix needs root.  Mail is stored by Dovecot's LMTP as ``nobody``, in sdbox format as its authors recommend for speed, with fsync as it comes.
+Postfix needs root.  Mail is stored by Dovecot's LMTP as ``nobody``, in sdbox format, with fsync as it comes.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ class Dovecot:
         nobody = pwd.getpwnam("nobody")
         os.chown(self.base / "mail", nobody.pw_uid, nobody.pw_gid)
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", "/CN=localhost",
              "-keyout", str(self.base / "key.pem"), "-out", str(self.base / "certificate.pem")], check=True, capture_output=True,
         )  # fmt: skip
         config = self.base / "dovecot.conf"

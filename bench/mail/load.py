@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-_SYLLABLES = [first + vowel for first in "b c d f g h k l m n p r s t v w st tr br".split() for vowel in ("a", "e", "i", "o", "u", "ai", "ou")]
+_SYLLABLES = [first + vowel for first in (*"bcdfghklmnprstvw", "st", "tr", "br") for vowel in ("a", "e", "i", "o", "u", "ai", "ou")]
 
 
 def _vocabulary(count: int) -> list[str]:

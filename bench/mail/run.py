@@ -1,8 +1,8 @@
 """The benchmarks: ``python -m bench.mail [--quick] [--json FILE] [--only WORD] [--ours-only]``; prints a table as it goes.
 
-Everything runs on this machine over loopback, one subject after the other.  Each figure is checked: what was accepted is counted and compared
-byte for byte afterwards, so that a fast wrong answer is no answer.  If Debian's Postfix and Dovecot are installed they are measured in
-the same run and the ratio is printed (above 1 is better than they are).
+Everything runs on this machine over loopback, one subject after the other.  Each figure is checked: what was accepted is counted and
+compared byte for byte afterwards, so that a fast wrong answer is no answer.  If Debian's Postfix and Dovecot are installed they are
+measured in the same run and the ratio is printed (above 1 is better than they are).
 """
 
 from __future__ import annotations
@@ -355,9 +355,7 @@ def main() -> None:
     parser.add_argument("--ours-only", action="store_true", help="leave Postfix and Dovecot out")
     arguments = parser.parse_args()
     why = "--ours-only" if arguments.ours_only else debian.missing()
-    print(
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}; Postfix and Dovecot: {why or 'measured beside'}\n"
-    )
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}; Postfix and Dovecot: {why or 'measured beside'}\n")
     table = Table()
     for name, measure in MEASURES.items():
         if not arguments.only or name in arguments.only:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 from tests.whole.daemon import PATIENCE, ROOT, Daemon, Owner, as_sent, environment, until

@@ -62,7 +62,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Offsets:
-    """Port offsets that no other test of this machine uses; a name in the abstract socket space marks each as taken while this process lives."""
+    """Port offsets that no other test of this machine uses; an abstract socket marks each as taken while this process lives."""
 
     def __init__(self) -> None:
         self._marks: list[socket.socket] = []

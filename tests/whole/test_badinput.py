@@ -124,7 +124,7 @@ def test_imap_huge_sets(daemon: Daemon, owner: Owner, command: bytes) -> None:
     with bounded(daemon, 30, 10), Imap(daemon, owner, "INBOX") as imap:
         answer = imap.ask(command)
         assert re.match(rb"t\d+ (OK|NO|BAD)", answer[-1]), answer
-        assert len(answer) <= 3
+        assert len(answer) <= 5
         assert b"OK" in imap.ask(b"NOOP")[-1]
 
 
@@ -186,7 +186,7 @@ def test_imap_too_many_bad_commands(daemon: Daemon) -> None:
         wire.line()
         try:
             wire.send(b"nonsense without end\r\n" * 5000)
-            assert b"BYE" in wire.rest()[-500:] or True
+            assert b"BYE" in wire.rest()[-500:]
         except OSError:
             pass
     assert daemon.imaps().logout()[0] == "BYE"
@@ -238,18 +238,20 @@ def test_smtp_over_long_line_in_data(daemon: Daemon, owner: Owner) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\xff\xfe", b"\0", b"", b" ", b"MAIL", b"MAIL FROM", b"MAIL FROM:", b"MAIL FROM:<", b"MAIL FROM:<\xff@x>", b"MAIL FROM:<a@b> SIZE=x", b"MAIL FROM:<a@b> SIZE=99999999999999999999999",
-     b"RCPT TO:<>", b"BDAT", b"BDAT x", b"BDAT -1", b"BDAT 99999999999999999999 LAST", b"EHLO", b"EHLO \xff", b"STARTTLS now", b"DATA now", b"AUTH", b"VRFY"],
+    [b"\xff\xfe", b"\0", b"", b" ", b"MAIL", b"MAIL FROM", b"MAIL FROM:", b"MAIL FROM:<", b"MAIL FROM:<\xff@x>", b"MAIL FROM:<a@b> SIZE=x",
+     b"MAIL FROM:<a@b> SIZE=99999999999999999999999", b"RCPT TO:<>", b"BDAT", b"BDAT x", b"BDAT -1", b"BDAT 99999999999999999999 LAST",
+     b"EHLO", b"EHLO \xff", b"STARTTLS now", b"DATA now", b"AUTH", b"VRFY"],
     ids=lambda garbage: repr(garbage)[2:-1],
 )  # fmt: skip
 def test_smtp_garbage(daemon: Daemon, garbage: bytes) -> None:
-    """One reply, of the 5yz kind unless it is harmless, and the connection goes on, except after a BDAT that cannot be counted."""
+    """One reply, of the 5yz kind unless it is harmless, and the connection goes on, except after a BDAT whose size is not known."""
     with bounded(daemon, 30, 15), Smtp(daemon) as smtp:
         smtp.hello()
-        reply = smtp.ask(garbage)
+        smtp.send(garbage + b"\r\n")
+        reply = smtp.reply()
         assert reply[:1] in (b"5", b"2", b"4"), reply
         assert re.match(rb"\d{3}[ -]", reply)
-        if not garbage.startswith(b"BDAT 9"):
+        if not garbage.startswith(b"BDAT"):
             assert smtp.ask(b"NOOP").startswith(b"250")
 
 
@@ -340,11 +342,22 @@ HARD = {
     "100,000 header lines": _fields(100_000),
     "100,000 recipients in To": _folded(100_000),
     "200,000 lines like boundaries": _boundary_like(200_000),
-    "one parameter of a megabyte": b"Subject: p\r\nContent-Type: text/plain; x=" + b"y" * MIB + b"\r\n\r\nbody\r\n",
-    "50,000 parameters": b"Subject: p\r\nContent-Type: text/plain" + b"".join(b"; p%d=v" % n for n in range(50_000)) + b"\r\n\r\nbody\r\n",
+    "one parameter of 90,000 octets": b"Subject: p\r\nContent-Type: text/plain; x=" + b"y" * 90_000 + b"\r\n\r\nbody\r\n",
+    "50,000 parameters": b"Subject: p\r\nContent-Type: text/plain"
+    + b"".join(b";\r\n p%d=v" % n for n in range(50_000))
+    + b"\r\n\r\nbody\r\n",
     "50,000 encoded words": b"Subject: " + b"=?utf-8?q?x?=\r\n " * 50_000 + b"end\r\n\r\nbody\r\n",
-    "50,000 comments in From": b"From: " + b"(" * 50_000 + b")" * 50_000 + b" a@example.net\r\nSubject: c\r\n\r\nbody\r\n",
+    "45,000 comments in each other": b"From: " + b"(" * 45_000 + b")" * 45_000 + b" a@example.net\r\nSubject: c\r\n\r\nbody\r\n",
+    "90,000 quotes": b"From: " + b'"' * 90_000 + b"\r\nSubject: q\r\n\r\nbody\r\n",
+    "90,000 angle brackets": b"From: " + b"<" * 90_000 + b"\r\nTo: " + b"a<b>," * 15_000 + b"\r\nSubject: a\r\n\r\nbody\r\n",
+}
+
+#: Lines that MX refuses; an owner may APPEND them all the same.
+LONG_LINES = {
+    "one parameter of a megabyte": b"Subject: p\r\nContent-Type: text/plain; x=" + b"y" * MIB + b"\r\n\r\nbody\r\n",
     "a megabyte of quotes": b"From: " + b'"' * MIB + b"\r\nSubject: q\r\n\r\nbody\r\n",
+    "a megabyte of brackets": b"From: " + b"(" * MIB + b"\r\nTo: " + b"<" * MIB + b"\r\n\r\nbody\r\n",
+    "a megabyte of encoded words": b"Subject: " + b"=?utf-8?b?eA==?= " * (MIB // 17) + b"\r\n\r\nbody\r\n",
 }
 
 
@@ -372,16 +385,28 @@ def test_hard_messages(daemon: Daemon, owner: Owner, name: str, connected: bool)
                 assert b"OK" in answer[-1] and b"FETCH" in answer[0], (items, answer[-1])
             answer = imap.ask(b"FETCH 1 (BODY.PEEK[])")
             assert message in answer[0]
-            assert b"* SEARCH 1" in imap.ask(b"SEARCH SUBJECT x OR SUBJECT e TEXT body")[0:1] or True
-            assert b"OK" in imap.ask(b"SEARCH TEXT innermost")[-1]
+            for word in (b"body", b"innermost", b"x"):
+                answer = imap.ask(b"SEARCH TEXT " + word)
+                assert b"OK" in answer[-1]
+                assert answer[0] == b"* SEARCH 1" or word not in message, word
 
 
-@pytest.mark.parametrize("name", ["nested 1,000 deep", "10,000 parts", "100,000 header lines"])
+@pytest.mark.parametrize("name", LONG_LINES)
+def test_long_lines_are_refused_by_mx(daemon: Daemon, owner: Owner, name: str) -> None:
+    with bounded(daemon, 60, 30), Smtp(daemon) as smtp:
+        smtp.envelope(owner.address)
+        assert smtp.data(LONG_LINES[name]).startswith(b"550 5.6.0")
+        assert smtp.ask(b"NOOP").startswith(b"250")
+    assert daemon.messages(owner) == []
+
+
+@pytest.mark.parametrize("name", ["nested 1,000 deep", "10,000 parts", "100,000 header lines", *LONG_LINES])
 def test_hard_messages_by_append(daemon: Daemon, owner: Owner, name: str) -> None:
+    message = (HARD | LONG_LINES)[name]
     with bounded(daemon, 250, 30), Imap(daemon, owner, "INBOX") as imap:
-        assert b"OK" in imap.append(HARD[name])[-1]
+        assert b"OK" in imap.append(message)[-1]
         answer = imap.ask(b"FETCH 1 (ENVELOPE BODYSTRUCTURE BODY.PEEK[])")
-        assert HARD[name] in answer[0]
+        assert message in answer[0]
 
 
 def test_others_are_served_meanwhile(daemon: Daemon, owner: Owner) -> None:

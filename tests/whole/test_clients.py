@@ -205,7 +205,8 @@ def test_curl_sends_and_reads(daemon: Daemon, owner: Owner, needs: Needs, tmp_pa
 @pytest.mark.parametrize("options", [[], ["--pipeline"], ["--tls"], ["--tls", "--pipeline"], ["--protocol", "SMTP"]], ids=" ".join)
 def test_swaks(daemon: Daemon, owner: Owner, needs: Needs, options: list[str]) -> None:
     text = _run(
-        needs("swaks"), "--server", f"127.0.0.1:{daemon.port('mx')}", "--from", "a@example.net", "--to", f"{owner.address},nobody@example.com",
+        needs("swaks"), "--server", f"127.0.0.1:{daemon.port('mx')}", "--from", "a@example.net",
+        "--to", f"{owner.address},nobody@example.com",
         "--helo", "client.example.net", "--header", "Subject: by swaks", "--body", "text of swaks", *options,
         status=0,
     )  # fmt: skip
@@ -219,7 +220,8 @@ def test_swaks_long_message(daemon: Daemon, owner: Owner, needs: Needs, tmp_path
     body = tmp_path / "body"
     body.write_bytes(b"From: a@example.net\nSubject: long\n\n" + b"0123456789 abcdefghij\n" * 500_000)
     _run(
-        needs("swaks"), "--server", f"127.0.0.1:{daemon.port('mx')}", "--from", "a@example.net", "--to", owner.address, "--data", f"@{body}",
+        needs("swaks"), "--server", f"127.0.0.1:{daemon.port('mx')}", "--from", "a@example.net", "--to", owner.address,
+        "--data", f"@{body}",
         "--suppress-data",
     )  # fmt: skip
     (stored,) = daemon.messages(owner)

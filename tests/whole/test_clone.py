@@ -25,8 +25,8 @@ class Run:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORWARDEMAIL_", "PYTHON", "VIRTUAL_ENV"))}
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                ["make", "run", f"PYTHON={sys.executable}"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,
+                ["make", "run", f"PYTHON={sys.executable}"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output,                 start_new_session=True,
             )  # fmt: skip
 
     def text(self) -> str:

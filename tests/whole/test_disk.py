@@ -61,7 +61,7 @@ def _deliver_until_full(daemon: Daemon, address: str, start: int = 0) -> tuple[l
         for number in range(start, start + 2000):
             replies = [smtp.ask(b"MAIL FROM:<a@example.net>"), smtp.ask(b"RCPT TO:<" + address.encode() + b">")]
             if any(not reply.startswith(b"250") for reply in replies):
-                return accepted, [reply for reply in replies if not reply.startswith(b"250")][0]
+                return accepted, next(reply for reply in replies if not reply.startswith(b"250"))
             reply = smtp.data(_message(number))
             if not reply.startswith(b"250"):
                 assert smtp.ask(b"NOOP").startswith(b"250"), "the connection goes on"

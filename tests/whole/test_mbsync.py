@@ -27,7 +27,8 @@ class Mirror:
             f"IMAPAccount a\nHost 127.0.0.1\nPort {daemon.port('imaps')}\nUser {owner.address}\nPass {owner.password}\nSSLType IMAPS\n"
             f"CertificateFile {daemon.data}/tls/certificate.pem\nSystemCertificates no\nPipelineDepth 50\n\n"
             f"IMAPStore server\nAccount a\n\nMaildirStore local\nPath {self.tree}/\nInbox {self.tree}/INBOX\nSubFolders Verbatim\n\n"
-            f"Channel c\nFar :server:\nNear :local:\nPatterns *\nCreate Both\nRemove Both\nExpunge Both\nSync All\nSyncState {folder}/state/\n"
+            f"Channel c\nFar :server:\nNear :local:\nPatterns *\nCreate Both\nRemove Both\n"
+            f"Expunge Both\nSync All\nSyncState {folder}/state/\n"
         )
 
     def sync(self) -> str:
