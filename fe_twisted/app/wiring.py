@@ -266,4 +266,5 @@ def _imap_limits(settings: Settings) -> ImapLimits:
         message_size=settings.message_size_limit,
         login_timeout=settings.imap_login_seconds,
         idle_timeout=settings.imap_timeout_seconds,
+        compress=settings.imap_compress,
     )

@@ -152,6 +152,13 @@ class NoSuchFolder(NotFound):
     default = "no such mailbox"
 
 
+class NoSuchMessage(NotFound):
+    """The message is not there any more: somebody else removed it (RFC 5530)."""
+
+    default = "no such message, it was expunged"
+    imap = ImapStatus("NO", "EXPUNGEISSUED")
+
+
 class TryCreate(NotFound):
     """The target of APPEND, COPY or MOVE is not there (RFC 9051 section 6.3.12)."""
 

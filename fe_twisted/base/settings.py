@@ -183,6 +183,11 @@ class Settings:
         minimum=60,
         maximum=86400,
     )
+    imap_compress: bool = _setting(
+        # RFC 4978 section 8; messages of others and secrets of one's own in one compressed stream can be told from its length.
+        False,
+        "Offer IMAP clients to compress the connection: less to send, for 300 KiB of memory a connection.",
+    )
     shutdown_seconds: int = _setting(10, "How long stopping may wait for sessions to end.", unit="seconds", minimum=1, maximum=300)
 
     plaintext_login_from_loopback: bool = _setting(False, "Let clients on this machine log in without TLS.", "Logging in", development=True)

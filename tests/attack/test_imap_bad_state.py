@@ -35,6 +35,8 @@ LINES = {
     "LSUB": 'LSUB "" *',
     "STATUS": "STATUS INBOX (MESSAGES)",
     "APPEND": "APPEND INBOX {1+}\r\nx",
+    "COMPRESS": "COMPRESS LZW",
+    "REPLACE": "REPLACE 1 INBOX {1+}\r\nx",
     "IDLE": "IDLE",
     "CHECK": "CHECK",
     "CLOSE": "CLOSE",

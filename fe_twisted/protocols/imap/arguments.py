@@ -10,13 +10,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
-from fe_twisted.base.errors import Theirs
 from fe_twisted.protocols.imap import elements
+from fe_twisted.protocols.imap.append import append, replace
 from fe_twisted.protocols.imap.commands import (
     SAVED,
-    Append,
-    AppendMessage,
     Authenticate,
+    Compress,
     Copy,
     Create,
     Enable,
@@ -50,12 +49,6 @@ _ACTIONS: dict[str, Literal["add", "remove", "replace"]] = {"+": "add", "-": "re
 _STORE_ITEM = re.compile(rb"([+-]?)FLAGS(\.SILENT)?", re.IGNORECASE)
 
 
-class EmptyMessage(Theirs):
-    """APPEND of nothing: how a client of RFC 3502 gives up half way."""
-
-    default = "an empty message is not stored"
-
-
 # -- before and at login --------------------------------------------------------------------------
 
 
@@ -84,6 +77,11 @@ def _enable(reader: Reader) -> Enable:
     if not names:
         reader.fail("expected a capability")
     return Enable(tuple(names))
+
+
+def _compress(reader: Reader) -> Compress:
+    reader.space()
+    return Compress(reader.word("a mechanism"))
 
 
 def _id(reader: Reader) -> Id:
@@ -282,36 +280,6 @@ def _status_item(reader: Reader) -> str:
 # -- messages -------------------------------------------------------------------------------------
 
 
-def _append(reader: Reader) -> Append:
-    reader.space()
-    name = elements.mailbox(reader)
-    messages: list[AppendMessage] = []
-    while not messages or not reader.ended():
-        reader.space()
-        messages.append(_append_message(reader))
-    return Append(name, tuple(messages))
-
-
-def _append_message(reader: Reader) -> AppendMessage:
-    flags: frozenset[str] = frozenset()
-    moment = None
-    if reader.sees(b"("):
-        flags = elements.flag_list(reader)
-        reader.space()
-    if reader.sees(b'"'):
-        moment = elements.date_time(reader)
-        reader.space()
-    if reader.text[reader.at : reader.at + 6].upper() == b"UTF8 (":  # RFC 6855 section 4
-        reader.at += 6
-        content = reader.literal(binary=True)
-        reader.expect(b")")
-    else:
-        content = reader.literal(binary=True)
-    if not content:
-        raise EmptyMessage
-    return AppendMessage(content, flags, moment)
-
-
 def _store(reader: Reader) -> Store:
     reader.space()
     messages = elements.sequence_set(reader)
@@ -361,13 +329,14 @@ COMMANDS: dict[str, ReadArguments | None] = {
     "LOGIN": _login,
     "AUTHENTICATE": _authenticate,
     "ENABLE": _enable,
+    "COMPRESS": _compress,
     "ID": _id,
     "CREATE": _create,
     "RENAME": _rename,
     "LIST": _list,
     "LSUB": _lsub,
     "STATUS": _status,
-    "APPEND": _append,
+    "APPEND": append,
     "FETCH": fetch,
     "STORE": _store,
     "SEARCH": search,
@@ -377,6 +346,7 @@ COMMANDS: dict[str, ReadArguments | None] = {
     "SETMETADATA": set_metadata,
     "SORT": sort,
     "THREAD": thread,
+    "REPLACE": replace,
 }
 
 #: The same for commands prefixed with UID.
@@ -386,6 +356,7 @@ UID_COMMANDS: dict[str, ReadArguments | None] = {
     "SEARCH": search,
     "SORT": sort,
     "THREAD": thread,
+    "REPLACE": replace,
     "COPY": _copy,
     "MOVE": _copy,
     "EXPUNGE": _uid_expunge,

@@ -103,6 +103,13 @@ class Enable:
 
 
 @dataclass(frozen=True, slots=True)
+class Compress:
+    """COMPRESS (RFC 4978); the mechanism in upper case."""
+
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
 class Id:
     """ID (RFC 2971); empty for NIL."""
 
@@ -190,12 +197,33 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageUrl:
+    """A message of one's own, or a part of it, as CATENATE names it (RFC 4469, RFC 5092).
+
+    :param text: as the client wrote it.
+    :param mailbox: empty for the selected one.
+    :param section: None for the whole message.
+    """
+
+    text: str
+    mailbox: str
+    uidvalidity: int | None
+    uid: int
+    section: Section | None = None
+    partial: tuple[int, int | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AppendMessage:
-    """One message of APPEND."""
+    """One message of APPEND.
+
+    :param parts: what CATENATE puts together; then ``content`` is empty.
+    """
 
     content: bytes
     flags: frozenset[str] = frozenset()
     internaldate: datetime.datetime | None = None
+    parts: tuple[bytes | MessageUrl, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +232,18 @@ class Append:
 
     mailbox: str
     messages: tuple[AppendMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """REPLACE and UID REPLACE (RFC 8508).
+
+    :param number: a message number or UID; None for ``*``.
+    """
+
+    number: int | None
+    mailbox: str
+    message: AppendMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def _preview_modifiers(reader: Reader) -> None:
 
 def _sectioned(reader: Reader, name: str) -> FetchItem:
     binary = name.startswith("BINARY")
-    section = Section(_path(reader)) if binary else _section(reader)
+    section = Section(_path(reader)) if binary else read_section(reader)
     reader.expect(b"]")
     partial = None if name == "BINARY.SIZE" else _partial(reader)
     base = name.removesuffix(".PEEK")
@@ -150,7 +150,7 @@ def _sectioned(reader: Reader, name: str) -> FetchItem:
     return FetchItem(base + "[]", section, name not in ("BODY", "BINARY"), partial, label)
 
 
-def _section(reader: Reader) -> Section:
+def read_section(reader: Reader) -> Section:
     """``1.2.HEADER.FIELDS (DATE)``: what stands between the brackets."""
     path = _path(reader)
     if path and not reader.take(b"."):

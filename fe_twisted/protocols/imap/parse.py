@@ -43,6 +43,8 @@ _ANNOUNCED_LATE = re.compile(rb"(\{?)([0-9]+)\+\}\Z")
 _TAIL = 64
 _DIGITS = 15
 _LONGEST_ECHO = 32
+#: Commands with literals that are messages.
+_WITH_MESSAGES = frozenset(("APPEND", "REPLACE"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +261,7 @@ class Parser:
         if isinstance(head, BadCommand):
             return head
         tag, name, limits = head.tag, head.name, self._limits
-        # the first literal of «a APPEND {5}» is the mailbox name, all others are messages
-        if name == "APPEND" and self.authenticated and at > head.end + 1:
+        if name in _WITH_MESSAGES and self.authenticated and at > _mailbox_at(head, text):
             if size is None or size > limits.append or self._appended + size > limits.appends:
                 return BadCommand(tag, f"message larger than {limits.append} octets", "TOOBIG", refused=True)
             counted = "message"
@@ -339,6 +340,12 @@ class _Head(NamedTuple):
     uid: bool
     end: int
     read: ReadArguments | None
+
+
+def _mailbox_at(head: _Head, text: bytes) -> int:
+    """Where the mailbox name of «a APPEND name …» and of «a REPLACE 4 name …» begins; literals after it are messages."""
+    at = head.end + 1
+    return at if head.name == "APPEND" else text.find(b" ", at) + 1
 
 
 def _read_head(text: bytes) -> _Head | BadCommand:

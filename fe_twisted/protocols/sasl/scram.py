@@ -21,7 +21,8 @@ TLS_EXPORTER = "tls-exporter"
 
 _MAX_NAME, _MAX_NONCE = 255, 256
 _FIRST = re.compile(
-    r"(?P<gs2>(?P<flag>n|y|p=(?P<binding>[A-Za-z0-9.-]+)),(?:a=(?P<authzid>[^,]+))?,)(?P<bare>n=(?P<name>[^,]+),r=(?P<nonce>[!-+\--~]+)(?:,[^m].*)?)"
+    r"(?P<gs2>(?P<flag>n|y|p=(?P<binding>[A-Za-z0-9.-]+)),(?:a=(?P<authzid>[^,]+))?,)"
+    r"(?P<bare>n=(?P<name>[^,]+),r=(?P<nonce>[!-+\--~]+)(?:,[^m].*)?)"
 )
 _FINAL = re.compile(
     r"(?P<without>c=(?P<channel>[A-Za-z0-9+/]+={0,2}),r=(?P<nonce>[!-+\--~]+)(?:,[^p=][^,]*)*),p=(?P<proof>[A-Za-z0-9+/]+={0,2})"

@@ -90,6 +90,7 @@ TABLE: tuple[Row, ...] = (
     Row("ESORT", _AFTER, needs=("SORT",)),
     Row("THREAD=ORDEREDSUBJECT", _AFTER),
     Row("THREAD=REFERENCES", _AFTER),
+    Row("COMPRESS=DEFLATE", _AFTER, ("COMPRESS",), test=lambda session: session.limits.compress and not session.compressed),
     # writing
     Row("METADATA", _AFTER, ("GETMETADATA", "SETMETADATA")),
     Row("QUOTA", _AFTER, ("GETQUOTA", "GETQUOTAROOT")),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fe_twisted import __version__
 from fe_twisted.base import log
 from fe_twisted.protocols.imap import responses
-from fe_twisted.protocols.imap.commands import Command, Enable, Id
+from fe_twisted.protocols.imap.commands import Command, Compress, Enable, Id
 from fe_twisted.servers.imap.capability import capabilities, capability_code
 from fe_twisted.servers.imap.reply import Reply, bad
 from fe_twisted.servers.imap.session import Session, State, arguments
@@ -35,6 +35,19 @@ async def logout(session: Session, command: Command) -> Reply:
     """RFC 3501 section 6.1.3."""
     session.wire.write(responses.untagged("BYE", "logging out"))
     return Reply("LOGOUT completed", then=session.wire.close)
+
+
+async def compress(session: Session, command: Command) -> Reply:
+    """RFC 4978; everything after the tagged OK is compressed."""
+    wanted = arguments(command, Compress)
+    if not session.limits.compress:
+        return bad("compression is switched off here")
+    if wanted.mechanism != "DEFLATE":
+        return no("unknown compression mechanism", "CANNOT")
+    if session.compressed:
+        return no("compression is active already", "COMPRESSIONACTIVE")
+    session.compressed = True
+    return Reply("compression begins", then=session.wire.compress)
 
 
 async def identify(session: Session, command: Command) -> Reply:

@@ -20,6 +20,7 @@ from fe_twisted.base.errors import Ours, TooManyConnections
 from fe_twisted.base.ids import connection_id
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import BadCommand, Command, ContinuationLine, Event, NeedContinuation
+from fe_twisted.protocols.imap.deflate import Deflate
 from fe_twisted.protocols.imap.parse import Parser
 from fe_twisted.servers.connection import is_loopback
 from fe_twisted.servers.imap.capability import capability_code
@@ -63,6 +64,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._out: list[bytes] = []
         self._queued = 0
         self._stopped_reading = False
+        self._deflate: Deflate | None = None
         self._bad = 0
         self._bytes_in = 0
         self._bytes_out = 0
@@ -201,6 +203,8 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._queued = 0
         if self._closing or self._lost:
             return
+        if self._deflate is not None:
+            data = self._deflate.compress(data)
         self._bytes_out += len(data)
         self.transport.write(data)
 
@@ -248,10 +252,14 @@ class ImapProtocol(Protocol, TimeoutMixin):
             return
         if self.session.state is not State.GREETED:
             self._keep()
-        self._parser.feed(data)
+        if self._deflate is None:
+            self._parser.feed(data)
+        else:
+            self._deflate.feed(data)
         self._pump()
+        waiting = self._parser.buffered + (self._deflate.waiting if self._deflate is not None else 0)
         held = self._again is not None or (self._running and self._line is None)
-        if held and self._parser.buffered > self.limits.input_buffer and not (self._stopped_reading or self._closing):
+        if held and waiting > self.limits.input_buffer and not (self._stopped_reading or self._closing):
             self._stopped_reading = True
             self.transport.pauseProducing()
 
@@ -267,13 +275,28 @@ class ImapProtocol(Protocol, TimeoutMixin):
                     self._again = self.factory.clock.callLater(0, self._resume)
                     break
                 event = self._parser.next_event()
-                if event is None:
+                left -= 1
+                if event is not None:
+                    self._happened(event)
+                elif not self._inflated():
                     self._read_on()
                     break
                 left -= 1
                 self._happened(event)
         finally:
             self._pumping = False
+    def _inflated(self) -> bool:
+        """Whether compressed input gave the parser something more to read."""
+        if self._deflate is None:
+            return False
+        try:
+            piece = self._deflate.more()
+        except ValueError as error:
+            self._goodbye(str(error))
+            return False
+        self._parser.feed(piece)
+        return bool(piece)
+
         self.flush()
 
     def _resume(self) -> None:
@@ -365,6 +388,11 @@ class ImapProtocol(Protocol, TimeoutMixin):
         waiting: Deferred[bytes] = Deferred()
         self._line = waiting
         self._pump()
+    def compress(self) -> None:
+        """Begin the compression layer (RFC 4978).  What the client sent before it saw OK was sent against the rules, and is thrown away."""
+        self._parser.discard()
+        self._deflate = Deflate()
+
         return await waiting
 
     def channel_binding(self) -> bytes:

@@ -60,6 +60,9 @@ class Wire(Protocol):
     def close(self) -> None:
         """Close when everything is written."""
 
+    def compress(self) -> None:
+        """Compress everything from now on, in both directions."""
+
     def channel_binding(self) -> bytes:
         """What only the two ends of this TLS connection know (tls-exporter, RFC 9266); empty without TLS 1.3."""
 
@@ -91,6 +94,7 @@ class Session:
         "alias",
         "binding_told",
         "clock",
+        "compressed",
         "condstore",
         "door",
         "failures",
@@ -120,6 +124,8 @@ class Session:
         self.failures = 0
         #: The client has been told of SCRAM with channel binding (after the handshake; the greeting of a TLS port comes before).
         self.binding_told = False
+        #: There is a compression layer; it outlives UNAUTHENTICATE (RFC 8437 section 3).
+        self.compressed = False
         self._mailbox: Mailbox | None = None
         self._forget()
 

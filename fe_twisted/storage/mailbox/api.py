@@ -265,6 +265,15 @@ class Mailbox(Protocol):
         :raises TryCreate: no such folder.
         """
 
+    async def replace(self, folder_id: int, uid: int, name: str, message: NewMessage) -> Appended:
+        """Store a message and remove another, both or none, durable when it returns (RFC 8508).
+
+        :param folder_id, uid: what is removed.
+        :param name: the folder of the new message.
+        :raises TryCreate: no such folder.
+        :raises NoSuchMessage: what was to be replaced is not there.
+        """
+
     async def store(
         self,
         folder_id: int,

@@ -196,6 +196,12 @@ class LocalMailbox:
         batch = tuple(messages_)
         return await self._write(lambda c: messages.append_messages(c, name, batch, self._now()))
 
+    async def replace(self, folder_id: int, uid: int, name: str, message: NewMessage) -> Appended:
+        """See the interface."""
+        done = await self._write(lambda c: messages.replace_message(c, folder_id, uid, name, message, self._now()))
+        self.collect()
+        return done
+
     async def store(
         self,
         folder_id: int,

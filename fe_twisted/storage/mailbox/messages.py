@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import apsw
 
-from fe_twisted.base.errors import LimitReached, NoSuchFolder, TryCreate
+from fe_twisted.base.errors import LimitReached, NoSuchFolder, NoSuchMessage, TryCreate
 from fe_twisted.base.ids import object_id
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.protocols.mime.message import Message
@@ -62,6 +62,23 @@ def append_messages(connection: apsw.Connection, name: str, messages: Sequence[N
             uids[id(message)] = uid
         return Outcome(Appended(folder.uidvalidity, [uids.get(id(message), 0) for message in messages]), {folder.id: modseq})
     return Outcome(Appended(folder.uidvalidity, [0] * len(messages)))
+
+
+def replace_message(
+    connection: apsw.Connection, folder_id: int, uid: int, name: str, message: NewMessage, now: datetime.datetime
+) -> Outcome[Appended]:
+    """Store a message and remove another (RFC 8508).
+
+    :raises TryCreate: no such folder.
+    :raises NoSuchFolder: that of the old message was deleted.
+    :raises NoSuchMessage: the old message is not there.
+    """
+    source = _folder(connection, folder_id)
+    if not _present(connection, source.id, ((uid, uid),)):
+        raise NoSuchMessage
+    stored = append_messages(connection, name, (message,), now)
+    removed = remove_entries(connection, source.id, ((uid, uid),))
+    return Outcome(stored.value, stored.modseqs | {source.id: removed})
 
 
 def _delivered_before(connection: apsw.Connection, delivery_id: bytes | None, now: datetime.datetime) -> bool:

@@ -17,6 +17,7 @@ from fe_twisted.protocols.imap.commands import (
     Authenticate,
     BadCommand,
     Command,
+    Compress,
     Copy,
     Create,
     Enable,
@@ -28,9 +29,11 @@ from fe_twisted.protocols.imap.commands import (
     List,
     Login,
     Mailbox,
+    MessageUrl,
     NeedContinuation,
     Partial,
     Rename,
+    Replace,
     Resync,
     Search,
     Section,
@@ -38,7 +41,9 @@ from fe_twisted.protocols.imap.commands import (
     Status,
     Store,
 )
+from fe_twisted.protocols.imap.metadata import GetMetadata, QuotaRoot, SetMetadata
 from fe_twisted.protocols.imap.parse import Parser
+from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Sort, SortKey, Thread
 
 
 def one(line: bytes, *, utf8: bool = False) -> Event:
@@ -74,6 +79,8 @@ def item(name: str, label: bytes = b"", **other: Any) -> FetchItem:
 SEEN, DELETED = k.Flag("\\Seen"), k.Flag("\\Deleted")
 FLAGS, DATE, SIZE, ENVELOPE, BODY = (item(name) for name in ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"))
 
+BACKWARDS = Criterion(SortKey.SUBJECT, reverse=True)
+ONE_SEEN = k.And((k.Sequence(((1, 1),)), SEEN))
 GOOD: list[tuple[bytes, Any]] = [
     (b"LOGIN joe secret", Login(b"joe", b"secret")),
     (b'LOGIN "j\\"o\\\\e" {7}\r\nse"cr\\t', Login(b'j"o\\e', b'se"cr\\t')),
@@ -194,6 +201,36 @@ GOOD: list[tuple[bytes, Any]] = [
     ),
     (b"UID FETCH 1 UID (CHANGEDSINCE 5 VANISHED)", Fetch(((1, 1),), (item("UID"),), 5, True)),
     (b"FETCH 1 UID (changedsince 9223372036854775807)", Fetch(((1, 1),), (item("UID"),), (1 << 63) - 1)),
+    (b"COMPRESS deflate", Compress("DEFLATE")),
+    (b"SORT (date) utf-8 ALL", Sort((Criterion(SortKey.DATE),), k.All())),
+    (b"SORT RETURN (MIN) (REVERSE SUBJECT DATE SUBJECT) UTF-8 1 SEEN", Sort((BACKWARDS, Criterion(SortKey.DATE)), ONE_SEEN, ("MIN",))),
+    (b"UID SORT (DISPLAYTO) UTF-8 ALL", Sort((Criterion(SortKey.DISPLAYTO),), k.All())),
+    (b"THREAD references utf-8 SEEN", Thread(Algorithm.REFERENCES, SEEN)),
+    (b"UID THREAD ORDEREDSUBJECT iso-8859-1 TO {1}\r\n\xeb", Thread(Algorithm.ORDEREDSUBJECT, k.Header("to", "\u00eb"))),
+    (b"GETQUOTA {2+}\r\na ", QuotaRoot("a ")),
+    (b"GETQUOTAROOT inbox", Mailbox("INBOX")),
+    (b'GETMETADATA "" /Shared/Comment', GetMetadata("", ("/shared/comment",))),
+    (b"GETMETADATA (DEPTH infinity MAXSIZE 9) box (/private/a /private/b)", GetMetadata("box", ("/private/a", "/private/b"), -1, 9)),
+    (b'SETMETADATA box (/private/a NIL /private/b "x")', SetMetadata("box", (("/private/a", None), ("/private/b", b"x")))),
+    (b"SETMETADATA box (/private/a ~{1+}\r\n\0)", SetMetadata("box", (("/private/a", b"\0"),))),
+    (b"REPLACE 4 box (\\Seen) {1+}\r\nx", Replace(4, "box", AppendMessage(b"x", frozenset({"\\Seen"})))),
+    (b"UID REPLACE * box ~{1}\r\nx", Replace(None, "box", AppendMessage(b"x"))),
+    (
+        b'APPEND box CATENATE (TEXT {1+}\r\nx URL "/a%2Fb;UIDVALIDITY=7/;UID=9/;SECTION=1.MIME/;PARTIAL=3.4" URL /;UID=2)',
+        Append(
+            "box",
+            (
+                AppendMessage(
+                    b"",
+                    parts=(
+                        b"x",
+                        MessageUrl("/a%2Fb;UIDVALIDITY=7/;UID=9/;SECTION=1.MIME/;PARTIAL=3.4", "a/b", 7, 9, Section((1,), "MIME"), (3, 4)),
+                        MessageUrl("/;UID=2", "", None, 2),
+                    ),
+                ),
+            ),
+        ),
+    ),
     (b"SEARCH ALL", Search(k.All())),
     (b"SEARCH NEW", Search(k.And((k.Recent(), k.Not(SEEN))))),
     (b"SEARCH old UNSEEN", Search(k.And((k.Not(k.Recent()), k.Not(SEEN))))),
