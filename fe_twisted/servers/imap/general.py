@@ -9,7 +9,7 @@ from fe_twisted.base import log
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, Compress, Enable, Id
 from fe_twisted.servers.imap.capability import capabilities, capability_code
-from fe_twisted.servers.imap.reply import Reply, bad
+from fe_twisted.servers.imap.reply import Reply, bad, no
 from fe_twisted.servers.imap.session import Session, State, arguments
 from fe_twisted.servers.imap.update import enable_condstore
 

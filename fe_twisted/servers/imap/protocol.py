@@ -281,10 +281,10 @@ class ImapProtocol(Protocol, TimeoutMixin):
                 elif not self._inflated():
                     self._read_on()
                     break
-                left -= 1
-                self._happened(event)
         finally:
             self._pumping = False
+        self.flush()
+
     def _inflated(self) -> bool:
         """Whether compressed input gave the parser something more to read."""
         if self._deflate is None:
@@ -296,8 +296,6 @@ class ImapProtocol(Protocol, TimeoutMixin):
             return False
         self._parser.feed(piece)
         return bool(piece)
-
-        self.flush()
 
     def _resume(self) -> None:
         self._again = None
@@ -388,12 +386,12 @@ class ImapProtocol(Protocol, TimeoutMixin):
         waiting: Deferred[bytes] = Deferred()
         self._line = waiting
         self._pump()
+        return await waiting
+
     def compress(self) -> None:
         """Begin the compression layer (RFC 4978).  What the client sent before it saw OK was sent against the rules, and is thrown away."""
         self._parser.discard()
         self._deflate = Deflate()
-
-        return await waiting
 
     def channel_binding(self) -> bytes:
         """See :class:`~fe_twisted.servers.imap.session.Wire`."""
