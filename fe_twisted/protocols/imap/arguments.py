@@ -34,6 +34,7 @@ from fe_twisted.protocols.imap.commands import (
 from fe_twisted.protocols.imap.fetch import fetch, uid_fetch
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER64, Reader
 from fe_twisted.protocols.imap.metadata import get_metadata, get_quota, set_metadata
+from fe_twisted.protocols.imap.multisearch import multisearch
 from fe_twisted.protocols.imap.searchkeys import search
 from fe_twisted.protocols.imap.sort import sort, thread
 
@@ -344,6 +345,7 @@ COMMANDS: dict[str, ReadArguments | None] = {
     "GETQUOTAROOT": _mailbox,
     "GETMETADATA": get_metadata,
     "SETMETADATA": set_metadata,
+    "ESEARCH": multisearch,
     "SORT": sort,
     "THREAD": thread,
     "REPLACE": replace,

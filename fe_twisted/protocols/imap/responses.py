@@ -138,7 +138,7 @@ def sort(numbers: Sequence[int], modseq: int = 0) -> bytes:
 
 
 def esearch(
-    tag: str, uid: bool, returns: Sequence[str], found: Ranges, modseq: int = 0, *, page: tuple[str, Ranges] | None = None
+    tag: str, uid: bool, returns: Sequence[str], found: Ranges, modseq: int = 0, *, page: tuple[str, Ranges] | None = None, where: bytes = b""
 ) -> bytes:
     """``* ESEARCH (TAG "a1") UID MIN 1 MAX 9 ALL 1:3,9 COUNT 4`` (RFC 4731 section 3.1).
 
@@ -146,9 +146,10 @@ def esearch(
 
     :param returns: the options asked for; SAVE shows nothing.
     :param modseq: the highest mod-sequence of what is returned, or 0.
+    :param where: of what mailbox the answer is, as :func:`source` writes it (RFC 7377).
     :param page: the range of PARTIAL as the client wrote it, and what is in it (RFC 9394).
     """
-    words = [b'* ESEARCH (TAG "%b")' % tag.encode("ascii")]
+    words = [b'* ESEARCH (TAG "%b"%b)' % (tag.encode("ascii"), where)]
     if uid:
         words.append(b"UID")
     if found and "MIN" in returns:
@@ -164,6 +165,11 @@ def esearch(
     if found and modseq:
         words.append(b"MODSEQ %d" % modseq)
     return b" ".join(words) + b"\r\n"
+
+
+def source(name: str, uidvalidity: int, *, utf8: bool = False) -> bytes:
+    """`` MAILBOX INBOX UIDVALIDITY 1`` for :func:`esearch` (RFC 7377 section 3)."""
+    return b" MAILBOX %b UIDVALIDITY %d" % (mailbox_name(name, utf8=utf8), uidvalidity)
 
 
 def expunged(numbers: Iterable[int]) -> bytes:

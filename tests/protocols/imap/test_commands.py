@@ -42,6 +42,7 @@ from fe_twisted.protocols.imap.commands import (
     Store,
 )
 from fe_twisted.protocols.imap.metadata import GetMetadata, QuotaRoot, SetMetadata
+from fe_twisted.protocols.imap.multisearch import MultiSearch, Source
 from fe_twisted.protocols.imap.parse import Parser
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Sort, SortKey, Thread
 
@@ -202,6 +203,11 @@ GOOD: list[tuple[bytes, Any]] = [
     (b"UID FETCH 1 UID (CHANGEDSINCE 5 VANISHED)", Fetch(((1, 1),), (item("UID"),), 5, True)),
     (b"FETCH 1 UID (changedsince 9223372036854775807)", Fetch(((1, 1),), (item("UID"),), (1 << 63) - 1)),
     (b"COMPRESS deflate", Compress("DEFLATE")),
+    (b"ESEARCH ALL", MultiSearch((Source("SELECTED"),), k.All())),
+    (
+        b"ESEARCH IN (mailboxes (inbox a) SUBTREE b personal) RETURN (COUNT) CHARSET utf-8 SEEN",
+        MultiSearch((Source("MAILBOXES", ("INBOX", "a")), Source("SUBTREE", ("b",)), Source("PERSONAL")), SEEN, ("COUNT",)),
+    ),
     (b"SORT (date) utf-8 ALL", Sort((Criterion(SortKey.DATE),), k.All())),
     (b"SORT RETURN (MIN) (REVERSE SUBJECT DATE SUBJECT) UTF-8 1 SEEN", Sort((BACKWARDS, Criterion(SortKey.DATE)), ONE_SEEN, ("MIN",))),
     (b"UID SORT (DISPLAYTO) UTF-8 ALL", Sort((Criterion(SortKey.DISPLAYTO),), k.All())),
