@@ -192,6 +192,15 @@ def _structures() -> Iterator[Sample]:
         b"Content-Disposition: attachment; filename*=utf-8''%e2%82%ac%20rates.txt; size=3\r\n\r\nabc\r\n",
         ("parameters",),
     )
+    yield Sample(
+        "structure/bounce",
+        b"From: MAILER-DAEMON@example.net\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\nsorry\r\n"
+        b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n\r\n"
+        b"Final-Recipient: rfc822; marker-failed@example.org\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+        b"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nSubject: marker-returned\r\n--b--\r\n",
+        ("marker-failed", "marker-returned"),
+    )
     yield Sample("structure/empty-body", b"Subject: nothing follows\r\nFrom: a@example.net\r\n\r\n", ("follows",))
     yield Sample("structure/dots", b"Subject: dots\r\n\r\n.\r\n..\r\n.hidden\r\n...\r\n.\r\nend marker-dots\r\n", ("marker-dots",))
     yield Sample("structure/long-line", b"Subject: long\r\n\r\n" + b"0123456789" * 9_000 + b"\r\nmarker-long\r\n", ("marker-long",))

@@ -137,7 +137,8 @@ class _Collector:
             self.names.append(part.filename)
         if self._characters <= 0 or self._octets <= 0:
             return
-        if part.type.startswith("text/"):
+        # A message part that was not taken apart is text for whoever reads it: a delivery status, a partial message, one nested too deep.
+        if part.type.startswith("text/") or (part.type.startswith("message/") and not part.children):
             self._add(self._decoded(part))
         elif part.is_message:
             fields = entity.children[0].fields
