@@ -37,6 +37,8 @@ class LocalDoor:
         self._expel = expel
         #: The address that each open mailbox was opened for.
         self._addresses: dict[str, str] = {}
+        #: What clients of an address are not told of, as of its last login.
+        self._hidden: dict[str, frozenset[str]] = {}
         self._generation = -1
 
     async def login(self, user: bytes, password: bytes, peer: str) -> tuple[str, Mailbox]:
@@ -63,9 +65,14 @@ class LocalDoor:
             self._mailboxes.release(mailbox)
             raise
         self._addresses[mailbox_id] = opened.alias.address
+        self._hidden[opened.alias.address] = frozenset(found[0].hidden)
         # Mail that waited moves in; SELECT waits for it, the answer to LOGIN does not.
         Deferred.fromCoroutine(mailbox.poll()).addErrback(_poll_failed, mailbox_id)
         return opened.alias.address, mailbox
+
+    def hidden(self, address: str) -> frozenset[str]:
+        """See the interface."""
+        return self._hidden.get(address, frozenset())
 
     def leave(self, mailbox: Mailbox) -> None:
         """See the interface."""
@@ -79,6 +86,7 @@ class LocalDoor:
         for mailbox_id, address in list(self._addresses.items()):
             if self._mailboxes.get(mailbox_id) is None:
                 del self._addresses[mailbox_id]
+                self._hidden.pop(address, None)
                 continue
             found = await self._lookups.login(parse_address(address))
             if found is None or not _may(found[0], mailbox_id):

@@ -10,8 +10,12 @@ import click
 from fe_twisted.app.cli.terminal import password_from_input, table, terminal, verb
 from fe_twisted.app.store import opened
 from fe_twisted.base.errors import Refused
+from fe_twisted.servers.imap.capability import HIDEABLE
 from fe_twisted.services.accounts.admin import Action
 from fe_twisted.storage.directory.api import Alias
+
+#: Names as CAPABILITY has them, in any case.
+_CAPABILITY = click.Choice(HIDEABLE, case_sensitive=False)
 
 
 @click.group()
@@ -28,6 +32,7 @@ def facts(alias: Alias) -> dict[str, Any]:
         "mailbox": alias.mailbox_id,
         "location": alias.location,
         "created_at": alias.created_at,
+        "hidden_capabilities": list(alias.hidden),
     }
 
 
@@ -72,6 +77,7 @@ def show(address: str) -> None:
         ("mailbox", found.mailbox_id or "none, it has no password yet"),
         ("mail waiting", "yes" if waiting else "no"),
         ("created", found.created_at),
+        ("hidden", ", ".join(found.hidden) or "nothing"),
     ]
     rows += [("credential", f"{slot.kind} {slot.label}".strip() + f", made {slot.created_at}") for slot in slots]
     out.say(table((), rows), facts(found) | {"waiting": waiting, "credentials": credentials})
@@ -119,6 +125,28 @@ def password(address: str, current_password_stdin: bool, discard_mailbox: bool) 
     kept = "The mail was kept." if current is not None else "The mailbox is new and empty."
     text = f"The password of {made.address}, shown this once:\n\n    {made.password}\n\n{kept}"
     out.say(text, {"address": made.address, "password": made.password})
+
+
+@alias.command("set")
+@click.argument("address")
+@click.option(
+    "--hide-capability",
+    "hide",
+    metavar="NAME",
+    multiple=True,
+    type=_CAPABILITY,
+    help="An IMAP capability to hide; repeatable.",
+)
+@click.option("--show-capability", "show_", metavar="NAME", multiple=True, type=_CAPABILITY, help="Show a hidden one again; repeatable.")
+@verb
+def set_(address: str, hide: tuple[str, ...], show_: tuple[str, ...]) -> None:
+    """Change what the clients of an alias are offered, from their next login on."""
+    out = terminal()
+    if not hide and not show_:
+        raise click.UsageError("give --hide-capability or --show-capability")
+    with opened(out.settings()) as store:
+        found = store.accounts.hide(address, hide, show_)
+    out.say(f"Clients of {found.address} do not see: {', '.join(found.hidden) or 'nothing is hidden'}.", facts(found))
 
 
 @alias.command("enable")

@@ -21,6 +21,8 @@ async def copy(session: Session, command: Command) -> Reply:
         raise TryCreate(reason=error.reason) from error
     if not copied.source:
         return Reply("no such messages, nothing was copied")
+    if "UIDPLUS" in session.hidden:
+        return Reply("COPY completed")
     return Reply("COPY completed", responses.copyuid(copied.uidvalidity, copied.source, copied.target))
 
 

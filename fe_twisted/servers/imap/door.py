@@ -41,5 +41,8 @@ class Door(Protocol):
         :raises TooManyConnections, Later:
         """
 
+    def hidden(self, address: str) -> frozenset[str]:
+        """The capabilities that the owner of this address, who has just logged in, wants hidden from clients."""
+
     def leave(self, mailbox: Mailbox) -> None:
         """Give back a mailbox that :meth:`login` returned; exactly once for each."""

@@ -46,7 +46,7 @@ async def create(session: Session, command: Command) -> Reply:
     made = await session.mailbox.create(name, *wanted.special_use)
     if session.rev2 and name != wanted.mailbox.removesuffix(SEPARATOR):  # RFC 9051 section 6.3.4
         session.wire.write(responses.listed(name, [], utf8=session.utf8, oldname=wanted.mailbox))
-    return Reply("CREATE completed", f"MAILBOXID ({made})")  # RFC 8474 section 4.1
+    return Reply("CREATE completed", f"MAILBOXID ({made})" if "OBJECTID" not in session.hidden else "")  # RFC 8474 section 4.1
 
 
 async def delete(session: Session, command: Command) -> Reply:

@@ -18,9 +18,9 @@ _LINES = 200
 
 
 def attributes(session: Session, folder: Folder, *, extended: bool = False) -> list[str]:
-    """What LIST says of a name.
+    r"""What LIST says of a name.
 
-    :param extended: the command is one of RFC 5258, whose client knows ``\\NonExistent``.
+    :param extended: the command is one of RFC 5258, whose client knows ``\NonExistent``.
     """
     flags = ["\\HasChildren" if folder.has_children else "\\HasNoChildren"]
     if not folder.selectable:
@@ -110,10 +110,7 @@ class _Names:
     def line(self, name: str) -> bytes:
         """The LIST response."""
         folder = self._folders.get(name)
-        if folder is not None:
-            flags = attributes(self._session, folder, extended=self._extended)
-        else:
-            flags = ["\\NonExistent"]
+        flags = attributes(self._session, folder, extended=self._extended) if folder is not None else ["\\NonExistent"]
         if self._shows_subscribed and name in self._subscribed:
             flags.append("\\Subscribed")
         childinfo = self._criteria if name in self._above else []

@@ -11,7 +11,7 @@ from fe_twisted.base.errors import BadSyntax, PrivacyRequired, TooManyConnection
 from fe_twisted.protocols.imap.commands import Authenticate, Command, Login
 from fe_twisted.protocols.sasl import scram
 from fe_twisted.protocols.sasl.plain import Cancelled, decode_line, parse_plain
-from fe_twisted.servers.imap.capability import can_start_tls, capability_code, may_login
+from fe_twisted.servers.imap.capability import can_start_tls, capability_code, closed, may_login
 from fe_twisted.servers.imap.reply import Reply, bad, for_error, no
 from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.storage.mailbox.api import Mailbox
@@ -128,4 +128,5 @@ async def _let_in(session: Session, user: bytes, asking: Awaitable[tuple[str, Ma
             return reply
         return Reply(reply.text, reply.code, reply.condition, then=lambda: wire.bye("too many failed logins"))
     session.enter(alias, mailbox)
+    session.hidden = closed(session.door.hidden(alias))
     return Reply("logged in", capability_code(session))

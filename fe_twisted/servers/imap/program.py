@@ -42,22 +42,23 @@ def resolved(key: Key, view: View) -> Key:
 
 def has_modseq(key: Key) -> bool:
     """Whether the answer has to name a mod-sequence (RFC 7162 section 3.1.5)."""
-    return _any(key, lambda part: isinstance(part, Modseq))
+    return any_key(key, lambda part: isinstance(part, Modseq))
 
 
 def names_numbers(command: Command) -> bool:
     """Whether a search program of the command holds message numbers, so that nothing may be renumbered yet (RFC 7162 section 3.2.10.2)."""
     program = getattr(command.arguments, "program", None)
-    return program is not None and _any(program, lambda part: isinstance(part, Sequence))
+    return program is not None and any_key(program, lambda part: isinstance(part, Sequence))
 
 
-def _any(key: Key, test: Callable[[Key], bool]) -> bool:
+def any_key(key: Key, test: Callable[[Key], bool]) -> bool:
+    """Whether a key in the program passes the test."""
     match key:
         case And(keys):
-            return any(_any(inner, test) for inner in keys)
+            return any(any_key(inner, test) for inner in keys)
         case Or(left, right):
-            return _any(left, test) or _any(right, test)
+            return any_key(left, test) or any_key(right, test)
         case Not(inner):
-            return _any(inner, test)
+            return any_key(inner, test)
         case _:
             return test(key)

@@ -25,7 +25,8 @@ async def select(session: Session, command: Command) -> Reply:
     read_only = command.name == "EXAMINE"
     if session.view is not None:
         session.deselect()
-        session.wire.write(responses.untagged("OK", "the mailbox before is closed", code="CLOSED"))
+        if "CONDSTORE" not in session.hidden:
+            session.wire.write(responses.untagged("OK", "the mailbox before is closed", code="CLOSED"))
     if wanted.condstore:
         session.condstore = True
     await session.poll()
@@ -51,8 +52,10 @@ async def _describe(session: Session, view: View, selected: Selected, asked: str
         wire.write(responses.untagged("OK", "the first unseen message", code=f"UNSEEN {unseen}"))
     wire.write(responses.untagged("OK", "UIDs are valid", code=f"UIDVALIDITY {status.uidvalidity}"))
     wire.write(responses.untagged("OK", "the next UID", code=f"UIDNEXT {status.uidnext}"))
-    tell_highest(session, view)
-    wire.write(responses.untagged("OK", "the mailbox's own id", code=f"MAILBOXID ({status.object_id})"))
+    if "CONDSTORE" not in session.hidden:
+        tell_highest(session, view)
+    if "OBJECTID" not in session.hidden:
+        wire.write(responses.untagged("OK", "the mailbox's own id", code=f"MAILBOXID ({status.object_id})"))
     if session.rev2:  # RFC 9051 section 6.3.2
         for folder in await session.mailbox.folders():
             if folder.id == view.folder_id:

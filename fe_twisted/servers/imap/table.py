@@ -27,6 +27,7 @@ from fe_twisted.servers.imap import (
     status,
     store,
 )
+from fe_twisted.servers.imap.hidden import refusal
 from fe_twisted.servers.imap.program import names_numbers
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad, for_error, no
 from fe_twisted.servers.imap.session import Session, State
@@ -107,6 +108,9 @@ async def execute(session: Session, command: Command) -> Reply:
         return bad("unknown command")
     if not session.state & entry.states:
         return bad(_not_now(session, entry))
+    refused = refusal(session, command)
+    if refused is not None:
+        return refused
     if session.uid_only and not command.uid and command.name in NUMBERED:
         return for_error(UidRequired(), session.wire.id)
     # Sequence numbers in the command are those that the client knew when it wrote them, so nothing may be renumbered yet.

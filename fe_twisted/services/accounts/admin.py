@@ -148,6 +148,17 @@ class Accounts:
         self._directory.set_alias_state(address, _STATES[action])
         return self.show_alias(address)
 
+    def hide(self, address: str, hide: Iterable[str], show: Iterable[str]) -> Alias:
+        """Hide IMAP capabilities from the clients of an alias, or show them again; it counts from the next login.
+
+        :param hide, show: names in any case; what is in both is shown.
+        :raises NotFound, BadAddress:
+        """
+        shown = {name.upper() for name in show}
+        hidden = ({name.upper() for name in hide} | set(self.show_alias(address).hidden)) - shown
+        self._directory.set_hidden(address, hidden)
+        return self.show_alias(address)
+
     # -- passwords and keys -----------------------------------------------------------------------
 
     def new_password(

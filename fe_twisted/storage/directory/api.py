@@ -8,6 +8,7 @@ when the database is across a network.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +50,7 @@ class Alias:
     :param mailbox_id: 24 hex digits, or None before the first password.
     :param sealing_key: the public HPKE key, 1,216 octets, or None before the first password.
     :param location: which primary holds the file (``local`` on a single box).
+    :param hidden: IMAP capabilities that the owner's clients are not told of, upper case, sorted.
     """
 
     id: int
@@ -58,6 +60,7 @@ class Alias:
     sealing_key: bytes | None
     location: str
     created_at: str
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,12 @@ class Directory(Protocol):
 
     def remove_alias(self, address: str) -> Alias:
         """Remove the alias and its key slots; returns what was removed, so that the caller can remove the files.
+
+        :raises NotFound:
+        """
+
+    def set_hidden(self, address: str, capabilities: Iterable[str]) -> None:
+        """Hide these IMAP capabilities and no others from the alias's clients.
 
         :raises NotFound:
         """

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The revision that this program reads and writes; the newest in :mod:`fe_twisted.storage.directory.migrations`.
-HEAD = "0001"
+HEAD = "0002"
 
 #: Constraints have names, so that a migration can change them.
 metadata = MetaData(
@@ -64,7 +64,7 @@ _READERS = text("state = 'enabled' AND mailbox_id IS NOT NULL")
 
 _POSTMASTERS = text("local = 'postmaster'")
 
-#: ``local`` is the meaning of the local part in normal form, without quotes.
+#: ``local`` is the meaning of the local part in normal form, without quotes; ``hidden`` are names of IMAP capabilities with spaces between.
 aliases = Table(
     "aliases",
     metadata,
@@ -76,6 +76,7 @@ aliases = Table(
     Column("sealing_key", LargeBinary),
     Column("location", Text, nullable=False),
     Column("created_at", Text, nullable=False),
+    Column("hidden", Text, nullable=False, server_default=""),
     UniqueConstraint("domain_id", "local"),
     CheckConstraint("(mailbox_id IS NULL) = (sealing_key IS NULL)", name="mailbox_whole"),
     Index("ix_aliases_postmasters", "domain_id", sqlite_where=_POSTMASTERS, postgresql_where=_POSTMASTERS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ _ALIAS = (
     aliases.c.sealing_key,
     aliases.c.location,
     aliases.c.created_at,
+    aliases.c.hidden,
 )
 _SLOT = (
     key_slots.c.id,
@@ -282,6 +283,13 @@ class SqlDirectory:
             found = _find(connection, address)
             connection.execute(update(aliases).where(aliases.c.id == found.id).values(state=state.value))
 
+    def set_hidden(self, address: str, capabilities: Iterable[str]) -> None:
+        """:raises NotFound, BadAddress:"""
+        hidden = " ".join(sorted({name.upper() for name in capabilities}))
+        with self._write() as connection:
+            found = _find(connection, address)
+            connection.execute(update(aliases).where(aliases.c.id == found.id).values(hidden=hidden))
+
     # -- mailboxes and keys -----------------------------------------------------------------------
 
     def set_mailbox(self, alias_id: int, mailbox_id: str, sealing_key: bytes, slots: list[KeySlot], *, replaces: str | None = None) -> None:
@@ -438,8 +446,9 @@ def _named(address: Address) -> dict[str, str]:
 
 
 def _alias(row: Any) -> Alias:
-    id, local, domain, state, mailbox_id, sealing_key, location, created_at = row
-    return Alias(id, str(Address(local, domain)), AliasState(state), mailbox_id, sealing_key, location, created_at)
+    id, local, domain, state, mailbox_id, sealing_key, location, created_at, hidden = row
+    address = str(Address(local, domain))
+    return Alias(id, address, AliasState(state), mailbox_id, sealing_key, location, created_at, tuple(hidden.split()))
 
 
 def _slot_values(alias_id: int, slot: KeySlot) -> dict[str, object]:

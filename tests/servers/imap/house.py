@@ -73,6 +73,7 @@ class Doorman:
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
         self.inside = 0
+        self.hides: frozenset[str] = frozenset()
         self.asked = 0
         #: Called before the answer to a login; may wait.
         self.before: Callable[[], Any] | None = None
@@ -88,6 +89,9 @@ class Doorman:
 
     async def scram(self, user: str, peer: str) -> Attempt:
         return Attempt(self, user)
+
+    def hidden(self, address: str) -> frozenset[str]:
+        return self.hides
 
     def leave(self, mailbox: Mailbox) -> None:
         assert mailbox is self.mailbox

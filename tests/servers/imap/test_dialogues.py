@@ -7,7 +7,7 @@ A line begins with what it is:
 * ``~`` the server sends a line that this regular expression matches as a whole;
 * ``...`` any number of lines, up to the one that is expected next;
 * ``=`` something else happens: ``= login``, ``= select INBOX``, ``= mail INBOX 3``, ``= waiting 2``, ``= wait 30``, ``= closed``,
-  ``= open``, ``= peer 192.0.2.1``.
+  ``= open``, ``= peer 192.0.2.1``, ``= hide IDLE MOVE``.
 
 A letter in front names one of several clients: ``B>``.  After the last line the server must have said nothing more.
 """
@@ -81,6 +81,8 @@ class Dialogue:
             assert self.client(name).closing
         elif verb == "open":
             assert not self.client(name).closing
+        elif verb == "hide":
+            self.house.doorman.hides = frozenset(words)
         elif verb == "peer":
             self.peer = words[0]
         else:

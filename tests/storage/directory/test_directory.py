@@ -298,3 +298,18 @@ def test_two_that_make_the_directory_at_the_same_time(opened: Open) -> None:
 def test_a_key_of_another_size_is_refused(where: str) -> None:
     with pytest.raises(BadSettings):
         open_directory(where, b"short")
+
+
+def test_hidden_capabilities_are_kept_with_the_alias(directory: SqlDirectory) -> None:
+    """They come back wherever an alias does, and every change is noticed."""
+    assert directory.add_alias("hello@example.com").hidden == ()
+    before = directory.generation()
+    directory.set_hidden("hello@example.com", ["qresync", "IDLE", "QRESYNC"])
+    found = directory.alias("hello@example.com")
+    assert found is not None and found.hidden == ("IDLE", "QRESYNC")
+    assert directory.aliases()[0].hidden == ("IDLE", "QRESYNC")
+    assert directory.generation() > before
+    directory.set_hidden("hello@example.com", [])
+    assert directory.aliases()[0].hidden == ()
+    with pytest.raises(NotFound):
+        directory.set_hidden("nobody@example.com", ["IDLE"])
