@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import binascii
+import re
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OTHERS = bytes(set(range(256)) - set(_ALPHABET))
+#: White space at the end of a line was put there on the way (RFC 2045 section 6.7, rule 3).
+_TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 
 
 def decode(name: str, raw: bytes) -> bytes:
@@ -16,7 +19,7 @@ def decode(name: str, raw: bytes) -> bytes:
     if name == "base64":
         return base64(raw)
     if name == "quoted-printable":
-        return binascii.a2b_qp(raw)
+        return binascii.a2b_qp(_TRAILING.sub(b"", raw))
     return raw
 
 

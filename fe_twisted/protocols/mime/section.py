@@ -60,20 +60,24 @@ def find(root: Part, path: Iterable[int]) -> tuple[Part, bool] | None:
 def fields(header: bytes, names: Iterable[str], exclude: bool = False) -> bytes:
     """The fields with these names (or all others), byte for byte and in their order, and an empty line.
 
-    :param header: a header with or without its empty line.
+    :param header: a header with its empty line; without one there is none in what is returned either (RFC 9051 section 6.4.5.1: a message
+        that has no body and no blank line).
     """
+    blank = b"\r\n"
     if header.endswith((b"\n\r\n", b"\n\n")):
         header = header[: -2 if header.endswith(b"\r\n") else -1]
     elif header in (b"\r\n", b"\n", b""):
-        return b"\r\n"
-    elif not header.endswith(b"\n"):
-        header += b"\r\n"
+        return blank
+    else:
+        blank = b""
+        if not header.endswith(b"\n"):
+            header += b"\r\n"
     wanted = _pattern(tuple(names))
     lines = b"\n" + header  # so that the expression begins with an octet that can be searched for fast
     if exclude:
-        return wanted.sub(b"", lines)[1:] + b"\r\n"
+        return wanted.sub(b"", lines)[1:] + blank
     found = b"".join(wanted.findall(lines))
-    return found[1:] + b"\n\r\n" if found else b"\r\n"
+    return found[1:] + b"\n" + blank if found else blank
 
 
 @lru_cache(maxsize=256)
