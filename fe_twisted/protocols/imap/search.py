@@ -168,6 +168,17 @@ class ThreadId:
     value: str
 
 
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """The pattern matches somewhere in the field (:mod:`fe_twisted.protocols.imap.regex`).
+
+    ``name`` is ``text``, ``body``, ``subject``, ``from``, ``to``, ``cc`` or ``bcc``.
+    """
+
+    name: str
+    pattern: str
+
+
 Key = (
     All
     | And
@@ -188,4 +199,5 @@ Key = (
     | Within
     | EmailId
     | ThreadId
+    | Regex
 )

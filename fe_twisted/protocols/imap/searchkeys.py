@@ -9,6 +9,7 @@ from fe_twisted.base.errors import UnknownCharset
 from fe_twisted.protocols.imap import charsets, elements
 from fe_twisted.protocols.imap.commands import SAVED, Partial, Search
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER, MAX_NUMBER64, Reader
+from fe_twisted.protocols.imap.regex import compiled
 from fe_twisted.protocols.imap.search import (
     All,
     And,
@@ -24,6 +25,7 @@ from fe_twisted.protocols.imap.search import (
     Not,
     Or,
     Recent,
+    Regex,
     Saved,
     Sequence,
     Size,
@@ -42,6 +44,7 @@ MAX_KEYS = 5_000
 _SET_STARTS = frozenset(b"%c" % octet for octet in b"0123456789*$")
 #: RFC 8474 section 7.
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
+_REGEX_FIELDS = ("TEXT", "BODY", "SUBJECT", "FROM", "TO", "CC", "BCC")
 _RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
 
 
@@ -245,6 +248,18 @@ def _within(younger: bool) -> Callable[[_Program], Key]:
     return lambda program: Within(younger, program.reader.number(MAX_NUMBER, 1))
 
 
+def _regex(program: _Program) -> Key:
+    """``X-REGEX SUBJECT "pattern"``; whether it is a pattern is found out here, so that the answer is BAD."""
+    start = program.reader.at
+    name = program.reader.word("a field to match")
+    if name not in _REGEX_FIELDS:
+        program.reader.fail(f"expected one of {', '.join(_REGEX_FIELDS)}", start)
+    program.reader.space()
+    pattern = program.text()
+    compiled(pattern)
+    return Regex(name.lower(), pattern)
+
+
 _ARGUMENT: dict[str, Callable[[_Program], Key]] = {
     "KEYWORD": _keyword,
     "UNKEYWORD": lambda program: Not(_keyword(program)),
@@ -255,6 +270,7 @@ _ARGUMENT: dict[str, Callable[[_Program], Key]] = {
     "MODSEQ": _modseq,
     "EMAILID": _object_id(EmailId),
     "THREADID": _object_id(ThreadId),
+    "X-REGEX": _regex,
     "LARGER": _size(Compare.LARGER),
     "SMALLER": _size(Compare.BEFORE),
     "YOUNGER": _within(True),

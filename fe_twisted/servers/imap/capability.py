@@ -85,6 +85,7 @@ TABLE: tuple[Row, ...] = (
     Row("PARTIAL", _AFTER, needs=("ESEARCH",)),
     Row("WITHIN", _AFTER),
     Row("PREVIEW", _AFTER),
+    Row("X-SEARCH-REGEX", _AFTER),
     Row("MULTISEARCH", _AFTER, ("ESEARCH",)),
     Row("SORT", _AFTER, ("SORT", "UID SORT")),
     Row("SORT=DISPLAY", _AFTER, needs=("SORT",)),

@@ -7,6 +7,7 @@ The trigram index only names candidates; ``instr`` decides.  Every condition is 
 from __future__ import annotations
 
 import datetime
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from typing import Any
 
 import apsw
 
+from fe_twisted.base.errors import LimitReached
+from fe_twisted.protocols.imap.regex import matches
 from fe_twisted.protocols.imap.search import (
     All,
     And,
@@ -29,6 +32,7 @@ from fe_twisted.protocols.imap.search import (
     Not,
     Or,
     Ranges,
+    Regex,
     Size,
     Text,
     ThreadId,
@@ -46,7 +50,16 @@ MAX_INLINE_RANGES = 20
 #: Up to this many trigrams of a long pattern are looked up: more would not make the candidates fewer.
 MAX_GRAMS = 24
 
+#: Seconds that the regular expressions of one search may take.
+MAX_SECONDS = 10.0
+
 _COLUMN_OF_FIELD = {"subject": "subject", "from": "sender", "to": "recipient", "cc": "cc", "bcc": "bcc"}
+
+
+class TooLong(LimitReached):
+    """A search took longer than it may."""
+
+    default = "the search took too long; narrow it down"
 
 
 @dataclass(slots=True)
@@ -79,7 +92,7 @@ def needs_text(program: Key) -> bool:
         return needs_text(program.left) or needs_text(program.right)
     if isinstance(program, Not):
         return needs_text(program.key)
-    return isinstance(program, Header | Body | Text)
+    return isinstance(program, Header | Body | Text | Regex)
 
 
 def search(connection: apsw.Connection, folder_id: int, program: Key, now: datetime.datetime) -> list[int]:
@@ -96,6 +109,8 @@ def search(connection: apsw.Connection, folder_id: int, program: Key, now: datet
         connection.create_scalar_function("in_ranges", _in_ranges(statement.ranges), 2, deterministic=True)
     if "field_contains(" in condition:
         connection.create_scalar_function("field_contains", _field_contains, 3, deterministic=True)
+    if statement.patterns:
+        connection.create_scalar_function("matches", _matching(statement.patterns), 2)
     joins = "".join(_JOINS[table] for table in sorted(statement.tables))
     sql = f"SELECT e.id & {UID_MASK} FROM entries e{joins} WHERE e.id BETWEEN {low} AND {high} AND {condition} ORDER BY e.id"
     return [uid for (uid,) in connection.execute(sql, statement.parameters)]
@@ -232,6 +247,37 @@ def _within(key: Within, statement: _Statement) -> str:
     return f"(e.received_at {'>=' if key.younger else '<='} {statement.bind(edge)})"
 
 
+def _regex(key: Regex, statement: _Statement) -> str:
+    statement.patterns.append(key.pattern)
+    call = f"matches({len(statement.patterns) - 1}, "
+    column = _COLUMN_OF_FIELD.get(key.name)
+    if column:
+        statement.tables.add("f")
+        return f"{call}f.{column})"
+    statement.tables.add("t")
+    return f"{call}t.body)" if key.name == "body" else f"({call}t.header) OR {call}t.body))"
+
+
+def _matching(patterns: Sequence[str]) -> Callable[..., bool]:
+    """The SQL function; it gives up when all the matching of one search has taken too long.
+
+    :raises TooLong: in the thread that searches.
+    """
+    spent = 0.0
+
+    def match(*values: Any) -> bool:
+        nonlocal spent
+        number, text = values
+        began = time.monotonic()
+        found = matches(patterns[number], text)
+        spent += time.monotonic() - began
+        if spent > MAX_SECONDS:
+            raise TooLong
+        return found
+
+    return match
+
+
 _BUILDERS: dict[type, Callable[..., str]] = {
     All: _all,
     And: _and,
@@ -248,4 +294,5 @@ _BUILDERS: dict[type, Callable[..., str]] = {
     Within: _within,
     EmailId: _email_id,
     ThreadId: _thread_id,
+    Regex: _regex,
 }

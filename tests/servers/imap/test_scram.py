@@ -102,54 +102,58 @@ def test_login(house: House) -> None:
     assert client.lines()[-1].startswith("t OK")
 
 
-class TestBound:
-    """SCRAM-SHA-256-PLUS over real TLS 1.3."""
+# -- SCRAM-SHA-256-PLUS over real TLS 1.3 -----------------------------------------------------------
 
-    def _client(self, tmp_path: Path) -> tuple[House, TlsClient, bytes]:
-        house = House(tmp_path, tls=server_tls(tmp_path))
-        client = TlsClient(house.factory.buildProtocol(None))
-        client.take()
-        client.send(b"1 STARTTLS\r\n")
-        client.take()
-        client.handshake()
-        assert client.connection is not None
-        return house, client, client.connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
 
-    def _login(self, client: TlsClient, scram: ScramClient, mechanism: bytes) -> bytes:
-        client.send(b"2 AUTHENTICATE " + mechanism + b" " + scram.first() + b"\r\n")
-        challenge = client.take()
-        if not challenge.startswith(b"+ "):
-            return challenge
-        client.send(scram.final(challenge[2:].decode().strip()) + b"\r\n")
+def _client(tmp_path: Path) -> tuple[House, TlsClient, bytes]:
+    house = House(tmp_path, tls=server_tls(tmp_path))
+    client = TlsClient(house.factory.buildProtocol(None))
+    client.take()
+    client.send(b"1 STARTTLS\r\n")
+    client.take()
+    client.handshake()
+    assert client.connection is not None
+    return house, client, client.connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+
+
+def _login(client: TlsClient, scram: ScramClient, mechanism: bytes) -> bytes:
+    client.send(b"2 AUTHENTICATE " + mechanism + b" " + scram.first() + b"\r\n")
+    challenge = client.take()
+    if not challenge.startswith(b"+ "):
+        return challenge
+    client.send(scram.final(challenge[2:].decode().strip()) + b"\r\n")
+    verdict = client.take()
+    if verdict.startswith(b"+ "):
+        assert base64.b64decode(verdict[2:]) == scram.expected
+        client.send(b"\r\n")
         verdict = client.take()
-        if verdict.startswith(b"+ "):
-            assert base64.b64decode(verdict[2:]) == scram.expected
-            client.send(b"\r\n")
-            verdict = client.take()
-        return verdict
+    return verdict
 
-    def test_the_same_channel(self, tmp_path: Path) -> None:
-        house, client, channel = self._client(tmp_path)
-        client.send(b"3 CAPABILITY\r\n")
-        assert b"AUTH=SCRAM-SHA-256-PLUS" in client.take()
-        scram = ScramClient(USER.decode(), GENERATED, gs2="p=tls-exporter,,", channel=channel)
-        assert self._login(client, scram, b"SCRAM-SHA-256-PLUS").startswith(b"2 OK")
-        client.wire.protocol.connectionLost()
-        house.close()
 
-    def test_somebody_in_between(self, tmp_path: Path) -> None:
-        house, client, channel = self._client(tmp_path)
-        scram = ScramClient(USER.decode(), GENERATED, gs2="p=tls-exporter,,", channel=channel[::-1])
-        assert self._login(client, scram, b"SCRAM-SHA-256-PLUS").startswith(b"2 NO [AUTHENTICATIONFAILED]")
-        client.wire.protocol.connectionLost()
-        house.close()
+def test_the_same_channel(tmp_path: Path) -> None:
+    house, client, channel = _client(tmp_path)
+    client.send(b"3 CAPABILITY\r\n")
+    assert b"AUTH=SCRAM-SHA-256-PLUS" in client.take()
+    scram = ScramClient(USER.decode(), GENERATED, gs2="p=tls-exporter,,", channel=channel)
+    assert _login(client, scram, b"SCRAM-SHA-256-PLUS").startswith(b"2 OK")
+    client.wire.protocol.connectionLost()
+    house.close()
 
-    def test_somebody_took_plus_out_of_the_list(self, tmp_path: Path) -> None:
-        house, client, _ = self._client(tmp_path)
-        client.send(b"3 CAPABILITY\r\n")
-        client.take()
-        scram = ScramClient(USER.decode(), GENERATED, gs2="y,,")
-        assert self._login(client, scram, b"SCRAM-SHA-256").startswith(b"2 NO [AUTHENTICATIONFAILED]")
-        assert self._login(client, ScramClient(USER.decode(), GENERATED), b"SCRAM-SHA-256").startswith(b"2 OK")
-        client.wire.protocol.connectionLost()
-        house.close()
+
+def test_somebody_in_between(tmp_path: Path) -> None:
+    house, client, channel = _client(tmp_path)
+    scram = ScramClient(USER.decode(), GENERATED, gs2="p=tls-exporter,,", channel=channel[::-1])
+    assert _login(client, scram, b"SCRAM-SHA-256-PLUS").startswith(b"2 NO [AUTHENTICATIONFAILED]")
+    client.wire.protocol.connectionLost()
+    house.close()
+
+
+def test_somebody_took_plus_out_of_the_list(tmp_path: Path) -> None:
+    house, client, _ = _client(tmp_path)
+    client.send(b"3 CAPABILITY\r\n")
+    client.take()
+    scram = ScramClient(USER.decode(), GENERATED, gs2="y,,")
+    assert _login(client, scram, b"SCRAM-SHA-256").startswith(b"2 NO [AUTHENTICATIONFAILED]")
+    assert _login(client, ScramClient(USER.decode(), GENERATED), b"SCRAM-SHA-256").startswith(b"2 OK")
+    client.wire.protocol.connectionLost()
+    house.close()
