@@ -307,9 +307,7 @@ class Answer:
 
 def _classes() -> dict[str, type[errors.MailError]]:
     """Every error of :mod:`fe_twisted.base.errors` by its name."""
-    return {
-        name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.MailError)
-    }
+    return {name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.MailError)}
 
 
 _CLASSES = _classes()

@@ -122,18 +122,20 @@ class Link:
         """Call ``greeter()`` after each new connection."""
         self._greeters.append(greeter)
 
-    async def conversation(self) -> Conversation:
+    async def conversation(self, patience: float | None = None) -> Conversation:
         """The connection, waited for if there is none.
 
+        :param patience: seconds, if not the link's own.
         :raises PrimaryAway: there was none within the patience.
         """
         if self._conversation is not None:
             return self._conversation
         if not self._running:
             raise errors.PrimaryAway(reason="the link is not running")
+        seconds = self._patience if patience is None else patience
         waiting: Deferred[Conversation] = Deferred()
         self._waiting.append(waiting)
-        timer: Any = self._clock.callLater(self._patience, self._impatient, waiting)
+        timer: Any = self._clock.callLater(seconds, self._impatient, waiting, seconds)
         try:
             return await waiting
         finally:
@@ -149,6 +151,7 @@ class Link:
         key: bytes = b"",
         prepare: Callable[[Conversation], Awaitable[None]] | None = None,
         timeout: float | None = None,
+        patience: float | None = None,
     ) -> bytes:
         """Ask, and ask again on the next connection if this one ends before the answer.
 
@@ -159,7 +162,7 @@ class Link:
         :raises fe_twisted.base.errors.MailError: what the primary answered.
         """
         for _ in range(1 + REPEATS):
-            conversation = await self.conversation()
+            conversation = await self.conversation(patience)
             try:
                 if prepare is not None:
                     await prepare(conversation)
@@ -233,10 +236,10 @@ class Link:
             log.event("link.waiting", link=self.name, seconds=round(delay, 2), reason=reason)
         self._timer = self._clock.callLater(delay, self._try)
 
-    def _impatient(self, waiting: Deferred[Conversation]) -> None:
+    def _impatient(self, waiting: Deferred[Conversation], seconds: float) -> None:
         if waiting in self._waiting:
             self._waiting.remove(waiting)
-            waiting.errback(errors.PrimaryAway(reason=f"no connection within {self._patience} seconds"))
+            waiting.errback(errors.PrimaryAway(reason=f"no connection within {seconds} seconds"))
 
 
 def _is_connection_trouble(failure: Failure) -> bool:

@@ -244,9 +244,7 @@ def _array(message: bytes) -> list[Any]:
     if len(message) > MAX_MESSAGE:
         raise BadFrame("too large")
     try:
-        decoder = cbor2.CBORDecoder(
-            io.BytesIO(message), semantic_decoders=REFUSED, tag_hook=refuse, max_depth=3, allow_indefinite=False
-        )
+        decoder = cbor2.CBORDecoder(io.BytesIO(message), semantic_decoders=REFUSED, tag_hook=refuse, max_depth=3, allow_indefinite=False)
         value = decoder.decode()
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
         raise BadFrame("not CBOR of this protocol") from error

@@ -27,7 +27,7 @@ import types
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import cbor2
@@ -421,13 +421,17 @@ def _rows() -> tuple[Write, Read]:
 
 
 def _write_column(column: tuple[Any, ...], parts: list[Buffer]) -> Any:
-    """A number: a long list of integers.  A map: octets, each a byte string of its own, from that number on.  A list: the values."""
+    """A number: a long list of integers.  A list: the values.  A map: octets, each a byte string of its own, or all joined."""
     if len(column) >= MANY and _only(column, int):
         parts.append(_long_list(column))
         return len(parts) - 1
-    if _only(column, bytes) and sum(map(len, column)) >= LONG:
+    octets = sum(map(len, column)) if _only(column, bytes) else 0
+    if octets >= LONG * len(column):
         parts += column
         return {"from": len(parts) - len(column), "rows": len(column)}
+    if octets >= LONG:
+        parts += (_long_list(map(len, column)), b"".join(column))
+        return {"joined": len(parts) - 2}
     if not set(map(type, column)) <= set(_PLAIN):
         raise TypeError("something in a row that cannot travel")
     return list(column)
@@ -440,10 +444,24 @@ def _read_column(raw: Any, parts: list[bytes]) -> list[Any]:
         return raw
     if type(raw) is not dict:
         return _from_long_list(_part(raw, parts))
+    if "joined" in raw:
+        return _cut(raw["joined"], parts)
     first, rows = raw.get("from"), raw.get("rows")
     if type(first) is not int or type(rows) is not int or not 0 <= first < first + rows <= len(parts):
         raise BadValue("not a column")
     return list(parts[first : first + rows])
+
+
+def _cut(first: Any, parts: list[bytes]) -> list[bytes]:
+    """Short octets that were put together, after a long list of their lengths."""
+    lengths = _from_long_list(_part(first, parts))
+    joined = _part(first + 1, parts)
+    if lengths and min(lengths) < 0:
+        raise BadValue("octets of a negative length")
+    ends = list(accumulate(lengths))
+    if (ends[-1] if ends else 0) != len(joined):
+        raise BadValue("octets that do not add up")
+    return [joined[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
 def _only(values: Iterable[Any], kind: type) -> bool:

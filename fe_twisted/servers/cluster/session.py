@@ -54,9 +54,7 @@ class Session:
     :param address: where it comes from, for the log.
     """
 
-    def __init__(
-        self, channel: Channel, host: Host, identity: Identity, secrets: Sequence[bytes], binding: bytes, *, address: str
-    ) -> None:
+    def __init__(self, channel: Channel, host: Host, identity: Identity, secrets: Sequence[bytes], binding: bytes, *, address: str) -> None:
         self._channel = channel
         self._host = host
         self._peer = address

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
 from fe_twisted.clients.link.tls import binding_of
-from fe_twisted.clients.link.websocket import OPTIONS, SUBPROTOCOL
+from fe_twisted.clients.link.websocket import OPTIONS, SUBPROTOCOL, Lean
 from fe_twisted.protocols.cluster.frames import MAX_GREETING
 from fe_twisted.protocols.cluster.handshake import Identity
 from fe_twisted.servers.cluster.host import Host
@@ -26,10 +26,9 @@ from fe_twisted.servers.cluster.session import Session
 PROVE = 10.0
 
 
-class LinkServer(WebSocketServerProtocol):
+class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's own two bases do not agree
     """One connection.  What Autobahn calls has Autobahn's names."""
 
-    transport: Any
     session: Session | None = None
     refused = False
     _deadline: Any = None
@@ -45,6 +44,7 @@ class LinkServer(WebSocketServerProtocol):
         self.factory.live.add(self)
         # Until the secondary has proved itself it is heard in small messages only.
         self.maxFramePayloadSize = self.maxMessagePayloadSize = MAX_GREETING
+        self.requireMaskedClientFrames = peer_uid(self.transport) is None
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -101,11 +101,6 @@ class LinkServer(WebSocketServerProtocol):
             deadline.cancel()
 
     # -- Channel ----------------------------------------------------------------------------------
-
-    def write(self, message: bytes) -> None:
-        """Send a frame; after the end, nothing happens."""
-        if self.state == self.STATE_OPEN:
-            self.sendMessage(message, True)
 
     def close(self) -> None:
         """Hang up, after what was written."""

@@ -31,6 +31,9 @@ from fe_twisted.storage.mailbox import api
 from fe_twisted.storage.mailbox.api import Column, Mailbox, Row, Watcher
 from fe_twisted.storage.mailbox.local import LocalMailbox
 
+#: Octets of an item of an answer below which the next one may be twice as long.
+LIGHT = 48 * 1024
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -93,10 +96,23 @@ class Method:
             value = await function(*arguments, **named)
         return encode(self.signature.result, value)
 
-    async def _stream(self, items: AsyncGenerator[Any, None]) -> AsyncGenerator[Sequence[Buffer], None]:
+    async def _stream(self, items: AsyncGenerator[list[Any], None]) -> AsyncGenerator[Sequence[Buffer], None]:
+        """Lists, the first as it comes, then twice as many at once each time while they are light: a message costs as much as many rows."""
+        together: list[Any] = []
+        held = most = 1
         try:
             async for item in items:
-                yield encode(self.signature.result, item)
+                together += item
+                held -= 1
+                if held:
+                    continue
+                encoded = encode(self.signature.result, together)
+                yield encoded
+                together = []
+                most = most * 2 if sum(map(len, encoded)) < LIGHT else 1
+                held = most
+            if together:
+                yield encode(self.signature.result, together)
         finally:
             await items.aclose()
 

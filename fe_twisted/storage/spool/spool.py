@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,24 @@ class Spool:
             await self._work(mailbox_id, insert, create=True)
         except errors.DamagedFile:
             # The broken file lies aside by now; the message goes into a new one.
+            await self._work(mailbox_id, insert, create=True)
+
+    async def add_sealed(self, mailbox_id: str, rows: Sequence[SealedRow]) -> None:
+        """Store messages that were sealed elsewhere, in one transaction; durable on return.  Ids that are there already are passed over.
+
+        :raises ValueError: a delivery id that is not 16 octets.
+        :raises fe_twisted.base.errors.MailError: nothing was stored.
+        """
+        if any(len(row.delivery_id) != 16 for row in rows):
+            raise ValueError("a delivery id has 16 octets")
+
+        def insert(connection: apsw.Connection) -> None:
+            sql = "INSERT INTO message (delivery_id, sealed) VALUES (?, ?) ON CONFLICT (delivery_id) DO NOTHING"
+            connection.executemany(sql, [(row.delivery_id, row.sealed) for row in rows])
+
+        try:
+            await self._work(mailbox_id, insert, create=True)
+        except errors.DamagedFile:
             await self._work(mailbox_id, insert, create=True)
 
     async def take(self, mailbox_id: str, limit: int, max_bytes: int) -> list[SealedRow]:

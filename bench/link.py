@@ -1,0 +1,192 @@
+"""What the link costs: ``python bench/link.py [--messages N] [--megabytes N] [--rounds N] [--json]``.
+
+One mailbox, asked in this process, and asked over a unix socket at another process that holds it; both in turn, so that the ratios are of
+the same minutes.  Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from fe_twisted.clients.link.link import Link
+from fe_twisted.clients.link.websocket import connector
+from fe_twisted.protocols.cluster.handshake import Identity
+from fe_twisted.servers.cluster.websocket import LinkServerFactory
+from fe_twisted.services.cluster.host import Host
+from fe_twisted.storage.mailbox.api import Mailbox, NewMessage
+from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.registry import OpenMailboxes
+from fe_twisted.storage.mailbox.remote import open_remote
+
+reactor: Any = global_reactor
+ID, KEY, SECRET = "0123456789abcdef01234567", bytes(range(32)), bytes(32)
+ALL = ((1, 0xFFFFFFFF),)
+
+
+async def no_mail(mailbox: LocalMailbox) -> int:
+    """Nothing waits."""
+    return 0
+
+
+def storage(folder: Path) -> tuple[MailboxFiles, OpenMailboxes[LocalMailbox]]:
+    """The mailboxes of a folder, with threads of their own."""
+    pool = ThreadPool(0, 4, "storage")
+    pool.start()
+    reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
+    files = MailboxFiles(folder)
+    run = partial(deferToThreadPool, reactor, pool)
+    return files, OpenMailboxes(lambda mailbox_id, key: open_mailbox(files, mailbox_id, key, run, reactor, no_mail), reactor, grace=0)
+
+
+def serve(folder: Path, socket: str) -> None:
+    """The other process: a primary."""
+    files, mailboxes = storage(folder)
+    nothing: Any = None
+    host = Host(mailboxes, nothing, nothing, nothing, files.exists)
+    reactor.listenUNIX(socket, LinkServerFactory(host, reactor, Identity("primary"), [SECRET]))
+    print("ready", flush=True)
+    reactor.run()
+
+
+def mail(number: int, size: int) -> bytes:
+    """A message whose text does not shrink when it is compressed."""
+    head = b"From: a@example.com\r\nTo: b@example.com\r\nSubject: number %d\r\nMessage-ID: <%d@example.com>\r\n\r\n" % (number, number)
+    lines = [os.urandom(36).hex().encode() for _ in range(max(1, size // 74))]
+    return head + b"\r\n".join(lines) + b"\r\n"
+
+
+async def fill(mailbox: Mailbox, messages: int, megabytes: int) -> None:
+    """Many small messages in Archive, and large ones in INBOX."""
+    for first in range(0, messages, 500):
+        await mailbox.append("Archive", [NewMessage(mail(first + number, 200)) for number in range(min(500, messages - first))])
+    for number in range(megabytes):
+        await mailbox.append("INBOX", [NewMessage(mail(1_000_000 + number, 1 << 20))])
+
+
+async def timed(rounds: int, work: Callable[[], Awaitable[Any]]) -> list[float]:
+    """Milliseconds of each round."""
+    found = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        await work()
+        found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+async def fetch(mailbox: Mailbox, folder: int, columns: list[Any]) -> int:
+    """All rows, counted, giving way now and then as a session does."""
+    rows = 0
+    async for batch in mailbox.fetch(folder, ALL, columns):
+        rows += len(batch)
+    return rows
+
+
+async def measure(local: Mailbox, remote: Mailbox, rounds: int) -> dict[str, Any]:
+    """Both in turn, the best of each round against the other."""
+    archive = (await local.select("Archive", claim_recent=False)).folder_id
+    inbox = (await local.select("INBOX", claim_recent=False)).folder_id
+    kinds: dict[str, tuple[int, Callable[[Mailbox], Awaitable[Any]]]] = {
+        "fetch flags": (rounds, lambda mailbox: fetch(mailbox, archive, ["uid", "flags"])),
+        "fetch envelopes": (rounds, lambda mailbox: fetch(mailbox, archive, ["uid", "flags", "envelope"])),
+        "fetch bodies": (max(3, rounds // 3), lambda mailbox: fetch(mailbox, inbox, ["uid", "content"])),
+        "status": (rounds * 50, lambda mailbox: mailbox.status("INBOX")),
+        "store one flag": (rounds * 5, lambda mailbox: toggle(mailbox, archive)),
+    }
+    report: dict[str, Any] = {}
+    for name, (count, work) in kinds.items():
+        here: list[float] = []
+        there: list[float] = []
+        await work(local)
+        await work(remote)
+        for _ in range(5):
+            here += await timed(max(1, count // 5), partial(work, local))
+            there += await timed(max(1, count // 5), partial(work, remote))
+        a, b = statistics.median(here), statistics.median(there)
+        figures = {"in process": a, "over the link": b, "speed ratio": a / b, "longer by": b - a}
+        report[name] = {key: round(value, 3) for key, value in figures.items()}
+    return report
+
+
+async def toggle(mailbox: Mailbox, folder: int) -> None:
+    """One durable change."""
+    await mailbox.store(folder, ((1, 1),), "add", frozenset({"\\Flagged"}))
+    await mailbox.store(folder, ((1, 1),), "remove", frozenset({"\\Flagged"}))
+
+
+async def run(arguments: argparse.Namespace, folder: Path, server: list[subprocess.Popen[str]]) -> dict[str, Any]:
+    """Two mailboxes with the same content: one here, one there."""
+    for name in ("here", "there"):
+        files, mailboxes = storage(folder / name)
+        files.create(ID, KEY)
+        await fill(await mailboxes.open(ID, KEY), arguments.messages, arguments.megabytes)
+        await mailboxes.close_all()
+    socket = str(folder / "link")
+    command = [sys.executable, __file__, "--serve", str(folder / "there"), "--socket", socket]
+    server.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    assert server[0].stdout is not None and server[0].stdout.readline() == "ready\n"
+    _, mailboxes = storage(folder / "here")
+    link = Link(connector(UNIXClientEndpoint(reactor, socket), reactor, Identity("secondary"), SECRET), reactor)
+    link.start()
+    local = await mailboxes.open(ID, KEY)
+    remote = await open_remote(link, ID, KEY, print)
+    report = await measure(local, remote, arguments.rounds)
+    await remote.close()
+    link.stop()
+    await mailboxes.close_all()
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--megabytes", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--socket", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.socket)
+        return
+    server: list[subprocess.Popen[str]] = []
+    results: list[Any] = []
+    with tempfile.TemporaryDirectory() as folder:
+
+        def begin() -> None:
+            done = Deferred.fromCoroutine(run(arguments, Path(folder), server))
+            done.addBoth(results.append).addBoth(lambda _: reactor.stop())
+
+        reactor.callWhenRunning(begin)
+        reactor.run()
+        for process in server:
+            process.terminate()
+            process.wait()
+    if not isinstance(results[0], dict):
+        results[0].raiseException()
+    if arguments.json:
+        print(json.dumps(results[0], indent=2))
+        return
+    for name, figures in results[0].items():
+        print(f"{name:16}", "  ".join(f"{key} {value:>9}" for key, value in figures.items()))
+
+
+if __name__ == "__main__":
+    main()
