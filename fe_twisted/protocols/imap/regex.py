@@ -1,7 +1,7 @@
 """Regular expressions for the search key ``X-REGEX`` (an extension of ours, see docs/rfcs.md).
 
-The engine is RE2, whose time grows with the text and the pattern multiplied and never faster; it knows no back references and no look-around
-(https://github.com/google/re2/wiki/Syntax).  Patterns and programs are bounded, so that the product is too.
+The engine is RE2, whose time grows with the text and the pattern multiplied and never faster; it knows no back references and no
+look-around (https://github.com/google/re2/wiki/Syntax).  Patterns and programs are bounded, so that the product is too.
 
 Texts are compared as SEARCH keeps them: folded, and with every run of white space as one space.  So case never matters, ``^`` and ``$`` are
 the beginning and the end of the whole field or body, and no pattern needs to care for line breaks.

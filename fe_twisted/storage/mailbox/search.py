@@ -71,6 +71,7 @@ class _Statement:
     parameters: list[object] = field(default_factory=list)
     tables: set[str] = field(default_factory=set)
     ranges: list[Ranges] = field(default_factory=list)
+    patterns: list[str] = field(default_factory=list)
 
     def bind(self, value: object) -> str:
         self.parameters.append(value)
