@@ -42,7 +42,19 @@ from fe_twisted.protocols.imap.sort import sort, thread
 _ID_PAIRS, _ID_NAME, _ID_VALUE = 30, 30, 1_024
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
 _STATUS_ITEMS = frozenset(
-    ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT", "DELETED-STORAGE")
+    (
+        "MESSAGES",
+        "RECENT",
+        "UIDNEXT",
+        "UIDVALIDITY",
+        "UNSEEN",
+        "DELETED",
+        "SIZE",
+        "HIGHESTMODSEQ",
+        "MAILBOXID",
+        "APPENDLIMIT",
+        "DELETED-STORAGE",
+    )
 )
 _SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"))
 _LIST_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"))

@@ -138,7 +138,14 @@ def sort(numbers: Sequence[int], modseq: int = 0) -> bytes:
 
 
 def esearch(
-    tag: str, uid: bool, returns: Sequence[str], found: Ranges, modseq: int = 0, *, page: tuple[str, Ranges] | None = None, where: bytes = b""
+    tag: str,
+    uid: bool,
+    returns: Sequence[str],
+    found: Ranges,
+    modseq: int = 0,
+    *,
+    page: tuple[str, Ranges] | None = None,
+    where: bytes = b"",
 ) -> bytes:
     """``* ESEARCH (TAG "a1") UID MIN 1 MAX 9 ALL 1:3,9 COUNT 4`` (RFC 4731 section 3.1).
 
