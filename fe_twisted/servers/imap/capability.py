@@ -77,6 +77,7 @@ TABLE: tuple[Row, ...] = (
     Row("UTF8=ACCEPT", _AFTER, needs=("ENABLE",)),
     Row("UNAUTHENTICATE", _AFTER, ("UNAUTHENTICATE",)),
     Row("STATUS=SIZE", _AFTER),
+    Row("INPROGRESS", _AFTER),
     Row("OBJECTID", _AFTER),
     Row("SAVEDATE", _AFTER),
     # searching

@@ -9,7 +9,7 @@ from fe_twisted.base import log
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, Compress, Enable, Id
 from fe_twisted.servers.imap.capability import capabilities, capability_code
-from fe_twisted.servers.imap.reply import Reply, bad, no
+from fe_twisted.servers.imap.reply import Ended, Reply, bad, no
 from fe_twisted.servers.imap.session import Session, State, arguments
 from fe_twisted.servers.imap.update import enable_condstore
 
@@ -117,6 +117,14 @@ _ENABLE: dict[str, Callable[[Session], None]] = {
 
 
 async def unauthenticate(session: Session, command: Command) -> Reply:
-    """The connection is as it was before login, but for TLS (RFC 8437)."""
+    """The connection is as it was before login, but for TLS (RFC 8437).
+
+    A compression layer would have to end in both directions at an octet that only the client knows, so such a connection is closed,
+    which section 3 allows.
+
+    :raises Ended: compression is on.
+    """
+    if session.compressed:
+        raise Ended("a compressed connection cannot be used again, connect anew")
     session.leave()
     return Reply("nobody is logged in now", capability_code(session))

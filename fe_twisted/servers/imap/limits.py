@@ -17,6 +17,7 @@ class ImapLimits:
     :param login_timeout: how long a client may stay without logging in, whatever it sends.
     :param idle_timeout: autologout without a command (RFC 3501 section 5.4: at least 30 minutes).
     :param keepalive: how often IDLE says something, so that no NAT forgets the connection.
+    :param progress: how often a client is told that its command is still worked on (RFC 9585).
     :param stall: how long output may wait for a client that does not read.
     :param linger: how long a connection may take to close.
     :param push_delay: least time between two tellings in IDLE; what happens meanwhile is told together.
@@ -34,6 +35,7 @@ class ImapLimits:
     login_timeout: float = 60.0
     idle_timeout: float = 1800.0
     keepalive: float = 120.0
+    progress: float = 10.0
     stall: float = 300.0
     linger: float = 15.0
     push_delay: float = 0.01

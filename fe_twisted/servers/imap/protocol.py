@@ -32,6 +32,9 @@ from fe_twisted.servers.tls import exporter, negotiated
 if TYPE_CHECKING:
     from fe_twisted.servers.imap.factory import ImapFactory
 
+#: Commands that write a response in pieces, or wait for the client: nothing may be said in between.
+_IN_PIECES = frozenset(("FETCH", "IDLE", "AUTHENTICATE", "LOGIN", "STARTTLS", "COMPRESS", "UNAUTHENTICATE", "LOGOUT"))
+
 #: The address that a client on a unix socket counts as.
 LOCAL = "127.0.0.1"
 
@@ -61,6 +64,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._stall: Any = None
         self._linger: Any = None
         self._again: Any = None
+        self._working: Any = None
         self._out: list[bytes] = []
         self._queued = 0
         self._stopped_reading = False
@@ -106,6 +110,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         """Wake up whoever waits for the client; the mailbox is given back when the running command has ended."""
         self._lost = True
         self._autologout(None)
+        self._cancel_working()
         for call in (self._stall, self._linger, self._again):
             if call is not None and call.active():
                 call.cancel()
@@ -310,6 +315,8 @@ class ImapProtocol(Protocol, TimeoutMixin):
         if isinstance(event, Command):
             self._running = True
             Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
+            if self._running and event.name not in _IN_PIECES:
+                self._working = self.factory.clock.callLater(self.limits.progress, self._still_working, event.tag)
         elif isinstance(event, NeedContinuation):
             self.write(responses.continuation())
         elif isinstance(event, ContinuationLine):
@@ -346,6 +353,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
             return
         finally:
             self._running = False
+            self._cancel_working()
             if self._lost:
                 self._end()
         self._answer(command, reply)
@@ -353,6 +361,20 @@ class ImapProtocol(Protocol, TimeoutMixin):
             self._goodbye(self._farewell)
         if not self._pumping:
             self._pump()
+
+    def _still_working(self, tag: str) -> None:
+        """RFC 9585: lest the client, or something between it and us, believes that the connection is dead."""
+        self._working = None
+        if self._lost or self._closing or "INPROGRESS" in self.session.hidden:
+            return
+        self.write(responses.untagged("OK", "still working on it", code=f'INPROGRESS ("{tag}" NIL NIL)'))
+        self.flush()
+        self._working = self.factory.clock.callLater(self.limits.progress, self._still_working, tag)
+
+    def _cancel_working(self) -> None:
+        working, self._working = self._working, None
+        if working is not None and working.active():
+            working.cancel()
 
     def _answer(self, command: Command, reply: Reply) -> None:
         if self._lost or self._closing:

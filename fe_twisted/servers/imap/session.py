@@ -124,7 +124,7 @@ class Session:
         self.failures = 0
         #: The client has been told of SCRAM with channel binding (after the handshake; the greeting of a TLS port comes before).
         self.binding_told = False
-        #: There is a compression layer; it outlives UNAUTHENTICATE (RFC 8437 section 3).
+        #: There is a compression layer.
         self.compressed = False
         self._mailbox: Mailbox | None = None
         self._forget()

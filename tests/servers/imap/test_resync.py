@@ -227,12 +227,8 @@ def test_known_uids_limit_what_is_told(house: House) -> None:
         return [line for line in lines if "VANISHED" in line or "FETCH" in line]
 
     flagged = "FLAGS (\\Flagged) MODSEQ (5)"
-    everything = [
-        "* VANISHED (EARLIER) 1,4",
-        f"* 1 FETCH (UID 2 {flagged})",
-        f"* 3 FETCH (UID 5 {flagged})",
-        f"* 4 FETCH (UID 6 {flagged})",
-    ]
+    fetched = [f"* {number} FETCH (UID {uid} {flagged})" for number, uid in ((1, 2), (3, 5), (4, 6))]
+    everything = ["* VANISHED (EARLIER) 1,4", *fetched]
     assert told("2") == everything
     assert told("2 1:6") == everything
     assert told("2 1:6 (1:2 1:2)") == everything
