@@ -197,6 +197,7 @@ class RemoteMailbox:
     copy = write(Mailbox.copy)
     move = write(Mailbox.move)
     expunge = write(Mailbox.expunge)
+    replace = write(Mailbox.replace)
     search = read(Mailbox.search)
     sort = read(Mailbox.sort)
     thread = read(Mailbox.thread)

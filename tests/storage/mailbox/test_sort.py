@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fe_twisted.base.errors import NoSuchFolder
-from fe_twisted.protocols.imap.search import All, Flag, Header, Not, Uids
+from fe_twisted.protocols.imap.search import All, And, Flag, Header, Key, Not, Uids, Within
 from fe_twisted.protocols.imap.sort import Criterion, SortKey
+from fe_twisted.storage.mailbox import sort
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.local import LocalMailbox
 from tests.storage.mailbox.driving import run
@@ -134,6 +135,36 @@ def test_what_is_kept_stays_right(mailbox: LocalMailbox) -> None:
     assert run(mailbox.sort(folder, All(), by_subject)) == [4, 2, 5, 1]
     assert run(mailbox.sort(folder, All(), [Criterion(SortKey.SUBJECT, True)])) == [1, 5, 2, 4]
     assert run(mailbox.sort(folder, Header("subject", "a"), by_subject)) == [4]
+
+
+def test_nothing_is_searched_when_nothing_changed(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _subjects(mailbox, "d", "b", "c")
+    by_subject = [Criterion(SortKey.SUBJECT)]
+    asked = []
+    real = sort.search
+    monkeypatch.setattr(sort, "search", lambda *arguments: asked.append(arguments) or real(*arguments))
+
+    def ask(program: Key) -> list[int]:
+        return run(mailbox.sort(folder, program, by_subject))
+
+    assert ask(All()) == [2, 3, 1]
+    assert len(asked) == 1
+    for program in (All(), Uids(((1, 3),)), And((Uids(((1, 9),)), All()))):
+        assert ask(program) == [2, 3, 1]
+    assert len(asked) == 1
+    # less than everything, or what depends on flags and time, is searched
+    for program, expected in ((Uids(((1, 2),)), [2, 1]), (Uids(()), []), (Not(Flag("x")), [2, 3, 1]), (Within(True, 9), [2, 3, 1])):
+        assert ask(program) == expected
+    assert len(asked) == 5
+    # a flag that changed, and a message that went
+    run(mailbox.store(folder, ((3, 3),), "add", frozenset({"\\Deleted"})))
+    assert ask(All()) == [2, 3, 1]
+    assert ask(All()) == [2, 3, 1]
+    assert len(asked) == 6
+    run(mailbox.expunge(folder, None))
+    assert ask(All()) == [2, 1]
+    assert ask(All()) == [2, 1]
+    assert len(asked) == 7
 
 
 def test_orders_that_are_kept_are_few(mailbox: LocalMailbox) -> None:
