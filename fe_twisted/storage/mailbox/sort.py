@@ -1,7 +1,8 @@
 """SORT: messages of a folder in the order of their keys (RFC 5256, RFC 5957).
 
 What is compared never changes once a message is stored, and UIDs are never used again.  So the order of a whole folder stays right until
-a message comes in, whatever flags change and whatever is expunged; the last few orders are kept, and a search picks from them.
+a message comes in, whatever flags change and whatever is expunged; the last few orders are kept, and a search picks from them.  When
+nothing at all changed in the folder, and all of it is asked for, there is nothing to search.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import datetime
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 import apsw
 
-from fe_twisted.protocols.imap.search import Key
+from fe_twisted.protocols.imap.ranges import intersect
+from fe_twisted.protocols.imap.search import All, And, Key, Ranges, Uids
 from fe_twisted.protocols.imap.sort import Criterion, SortKey
-from fe_twisted.storage.mailbox.rows import entry_id
+from fe_twisted.storage.mailbox.rows import entry_id, runs
 from fe_twisted.storage.mailbox.schema import UID_MASK
 from fe_twisted.storage.mailbox.search import search
 
@@ -40,11 +43,40 @@ _EXPRESSIONS: dict[SortKey, str] = {
 _Name = tuple[int, tuple[Criterion, ...]]
 
 
+@dataclass(slots=True)
+class _Order:
+    """UIDs in order, the same as ranges, and the state of the folder in which these were all of its messages."""
+
+    uidnext: int
+    modseq: int
+    uids: array[int]
+    ranges: Ranges
+
+
+def state_of(connection: apsw.Connection, folder_id: int) -> tuple[int, int, int]:
+    """UIDNEXT, modseq and number of messages of a folder, zeros when it is gone."""
+    row = connection.execute("SELECT uidnext, modseq, messages FROM folders WHERE id = ?", (folder_id,)).fetchone()
+    return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
+
+
+def covers(program: Key, uids: Ranges) -> bool:
+    """Whether it needs no look at the messages to see that the program matches all of these."""
+    match program:
+        case All():
+            return True
+        case Uids(ranges):
+            return intersect(ranges, uids) == uids
+        case And(keys):
+            return all(covers(key, uids) for key in keys)
+        case _:
+            return False
+
+
 class Orders:
     """Orders of whole folders that were asked for lately.  May be used in several threads, each with a connection of its own."""
 
     def __init__(self) -> None:
-        self._kept: dict[_Name, tuple[int, array[int]]] = {}
+        self._kept: dict[_Name, _Order] = {}
 
     def knows(self, folder_id: int, criteria: tuple[Criterion, ...]) -> bool:
         """Whether there was such an order; it may have to be made again."""
@@ -54,25 +86,29 @@ class Orders:
         self, connection: apsw.Connection, folder_id: int, program: Key, criteria: tuple[Criterion, ...], now: datetime.datetime
     ) -> list[int]:
         """The UIDs that match, in order; see :meth:`fe_twisted.storage.mailbox.api.Mailbox.sort`."""
+        uidnext, modseq, messages = state_of(connection, folder_id)
+        kept = self._kept.get((folder_id, criteria))
+        if kept is not None and kept.modseq == modseq and covers(program, kept.ranges):
+            return kept.uids.tolist()
         found = search(connection, folder_id, program, now)
         if len(found) < 2:
             return found
-        order = self._order(connection, folder_id, criteria)
-        if len(found) == len(order):
-            return order.tolist()
-        wanted = set(found)
-        return [uid for uid in order if uid in wanted]
+        if kept is None or kept.uidnext != uidnext:
+            kept = self._keep((folder_id, criteria), uidnext, modseq, _sorted(connection, folder_id, criteria))
+        if len(found) == len(kept.uids):
+            uids = kept.uids.tolist()
+        else:
+            wanted = set(found)
+            uids = [uid for uid in kept.uids if uid in wanted]
+        if kept.modseq != modseq and len(found) == messages:
+            self._keep((folder_id, criteria), uidnext, modseq, uids)
+        return uids
 
-    def _order(self, connection: apsw.Connection, folder_id: int, criteria: tuple[Criterion, ...]) -> array[int]:
-        name = folder_id, criteria
-        uidnext = int(connection.execute("SELECT uidnext FROM folders WHERE id = ?", (folder_id,)).get or 0)
-        kept = self._kept.get(name)
-        if kept is not None and kept[0] == uidnext:
-            return kept[1]
-        order = array("L", _sorted(connection, folder_id, criteria))
+    def _keep(self, name: _Name, uidnext: int, modseq: int, uids: list[int]) -> _Order:
+        order = _Order(uidnext, modseq, array("L", uids), runs(sorted(uids)))
         if name not in self._kept and len(self._kept) >= MAX_KEPT:
             self._kept.clear()
-        self._kept[name] = uidnext, order
+        self._kept[name] = order
         return order
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import apsw
 
-from fe_twisted.protocols.imap.search import Key
+from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Outline, Threads, threads
 from fe_twisted.protocols.mime.order import unpack
 from fe_twisted.storage.mailbox.rows import entry_id, runs, spans
 from fe_twisted.storage.mailbox.schema import UID_MASK
 from fe_twisted.storage.mailbox.search import search
+from fe_twisted.storage.mailbox.sort import covers, state_of
 
 #: One message: its UID, the time of its Date field (INTERNALDATE without one), base subject, whether that is a reply's, Message-ID and
 #: references.
@@ -38,17 +39,23 @@ class Threading:
 
     def __init__(self) -> None:
         self._kept: tuple[int, Algorithm, array[int], Threads] | None = None
+        #: Of which folder, by which algorithm and at which modseq it was the answer for all messages, and these as ranges.
+        self._whole: tuple[tuple[int, Algorithm, int], Ranges] = ((0, Algorithm.REFERENCES, 0), ())
 
     def thread(self, connection: apsw.Connection, folder_id: int, program: Key, algorithm: Algorithm, now: datetime.datetime) -> Threads:
         """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.thread`."""
-        found = array("L", search(connection, folder_id, program, now))
+        _, modseq, messages = state_of(connection, folder_id)
+        state = (folder_id, algorithm, modseq)
         kept = self._kept
-        if kept is not None and kept[:2] == (folder_id, algorithm) and kept[2] == found:
+        if kept is not None and self._whole[0] == state and covers(program, self._whole[1]):
             return kept[3]
-        rows = _rows(connection, folder_id, found.tolist())
-        made = threads(by_references(rows) if algorithm is Algorithm.REFERENCES else by_subject(rows))
-        self._kept = folder_id, algorithm, found, made
-        return made
+        found = array("L", search(connection, folder_id, program, now))
+        if kept is None or kept[:2] != (folder_id, algorithm) or kept[2] != found:
+            rows = _rows(connection, folder_id, found.tolist())
+            made = threads(by_references(rows) if algorithm is Algorithm.REFERENCES else by_subject(rows))
+            self._kept = kept = folder_id, algorithm, found, made
+        self._whole = (state, runs(found)) if len(found) == messages else ((0, algorithm, 0), ())
+        return kept[3]
 
 
 def _rows(connection: apsw.Connection, folder_id: int, uids: list[int]) -> list[_Row]:
