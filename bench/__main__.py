@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import mx, report
+from bench import imap, mx, report, sessions
 
 Benchmark = Callable[[report.Report, argparse.Namespace], None]
-BENCHMARKS: dict[str, Benchmark] = {"mx": mx.run}
+BENCHMARKS: dict[str, Benchmark] = {
+    "mx": mx.run,
+    "merge": sessions.run_merge,
+    "login": sessions.run_login,
+    "idle": sessions.run_idle,
+    "imap": imap.run,
+    "tls": imap.run_tls,
+    "memory": sessions.run_memory,
+}
 
 
 def main() -> int:
@@ -21,8 +30,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
     options = parser.parse_args()
     results = report.Report()
-    for name, run in BENCHMARKS.items():
-        if not options.only or name in options.only:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the servers are ended too
+    benchmarks = BENCHMARKS | ({"large": imap.run_large} if options.large else {})
+    for name, run in benchmarks.items():
+        if not options.only or name in options.only or name == "large":
             print(f"{name} …", flush=True)
             run(results, options)
     print(results.table())

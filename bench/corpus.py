@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 #: In few messages, and in most of them.
 RARE, COMMON = "zyxomma", "about"
-_SYLLABLES = [first + vowel for first in "b c d f g h k l m n p r s t v w st tr br".split() for vowel in ("a", "e", "i", "o", "u", "ai", "ou")]
+_ONSETS = ["b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "st", "tr", "br"]
+_SYLLABLES = [onset + vowel for onset in _ONSETS for vowel in ["a", "e", "i", "o", "u", "ai", "ou"]]
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -49,7 +50,7 @@ def plain(number: int, octets: int, words: Words) -> bytes:
         f"From: Sender {number} <sender{number % 97}@example.org>\r\nTo: hello@example.com\r\nSubject: {' '.join(words.words(4))}\r\n"
         f"Date: Thu, 01 Jan 2026 10:00:00 +0000\r\nMessage-ID: <{number}.{words.random.getrandbits(48):x}@example.org>\r\n\r\n"
     )
-    return (head + words.text(max(0, octets - len(head)))).encode()[: octets - 2] + b"\r\n"
+    return (head + words.text(max(0, octets - len(head)))).encode()[: octets - 2].rstrip(b"\r\n") + b"\r\n"
 
 
 class Mailbox:

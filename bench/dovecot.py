@@ -21,7 +21,7 @@ VARIANTS: dict[str, tuple[str, str, str]] = {
     "fts-xapian": (
         "maildir:~/mail",
         "fts fts_xapian",
-        "fts = xapian\n  fts_xapian = partial=3 full=20\n  fts_autoindex = yes\n  fts_enforced = yes",
+        "fts = xapian\n  fts_xapian = partial=3 full=20\n  fts_enforced = yes",
     ),
 }
 _NEEDS = {"mail_crypt": "lib10_mail_crypt_plugin.so", "fts-xapian": "lib21_fts_xapian_plugin.so"}
@@ -111,9 +111,8 @@ class Dovecot:
         for name in ("run", "state", "home"):
             (folder / name).mkdir()
         shutil.chown(folder / "home", "mail", "mail")
-        text = _CONFIG.format(
-            folder=folder, location=location, plugins=plugins, plugin=plugin, password=PASSWORD, certificate=certificate, key=key, **self.ports
-        )
+        mail = {"location": location, "plugins": plugins, "plugin": plugin}
+        text = _CONFIG.format(folder=folder, password=PASSWORD, certificate=certificate, key=key, **mail, **self.ports)
         (folder / "dovecot.conf").write_text(text)
         self._process: subprocess.Popen[bytes] | None = None
 

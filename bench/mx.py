@@ -117,7 +117,7 @@ def _nothing_lost(report: Report, server: Ours, candidates: list[Candidate]) -> 
             until = time.monotonic() + 120
             stored = -1
             while stored < candidate.sent and time.monotonic() < until:
-                stored = int(re.search(rb"MESSAGES (\d+)", client.command("STATUS INBOX (MESSAGES)"))[1])  # type: ignore[index]
+                stored = int(re.search(rb"MESSAGES (\d+)", b"".join(client.command("STATUS INBOX (MESSAGES)")))[1])  # type: ignore[index]
             if stored != candidate.sent:
                 report.fail(f"{candidate.name}: {candidate.sent} messages accepted, {stored} stored")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import select
+import selectors
 import socket
 import ssl
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 TAG = b"zq7"
+_BLOCK = 256 << 10
 
 
 class Refused(Exception):
@@ -29,7 +32,8 @@ class Imap:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket)
-        self._buffer = bytearray()
+        self._chunks: list[bytes] = []
+        self._end = b""
         self.greeting = self.read_line()
 
     def __enter__(self) -> Imap:
@@ -47,27 +51,42 @@ class Imap:
         """LOGIN."""
         self.command(f"LOGIN {user} {password}")
 
-    def command(self, text: str) -> bytes:
-        """Send a command; everything up to and with the tagged line.
+    def command(self, text: str) -> list[bytes]:
+        """Send a command; everything up to and with the tagged line, in pieces as they came.
 
         :raises Refused: NO or BAD.
         """
-        self.socket.sendall(TAG + b" " + text.encode() + b"\r\n")
+        self.send_line(text)
         return self.answer()
 
-    def answer(self) -> bytes:
+    def answer(self) -> list[bytes]:
         """Read to the tagged line."""
-        buffer, begin = self._buffer, TAG + b" "
-        while True:
-            if buffer.endswith(b"\r\n"):
-                start = buffer.rfind(b"\r\n", 0, -2) + 2 if len(buffer) > 2 else 0
-                start = 0 if start == 1 else start
-                if buffer.startswith(begin, start):
-                    self._buffer = bytearray()
-                    if not buffer.startswith(b"OK", start + len(begin)):
-                        raise Refused(bytes(buffer[start:]).decode("latin-1"))
-                    return bytes(buffer)
-            buffer += self._receive()
+        while not self.read():
+            pass
+        return self.taken()
+
+    def read(self) -> bool:
+        """Take what is there, waiting if there is nothing; whether the answer is complete.
+
+        :raises Refused: it is complete, and NO or BAD.
+        """
+        data = self._receive()
+        self._chunks.append(data)
+        end = self._end = data[-1024:] if len(data) >= 1024 else self._end[-1024:] + data
+        if not end.endswith(b"\r\n"):
+            return False
+        line = end[end.rfind(b"\r\n", 0, -2) + 2 :] if b"\r\n" in end[:-2] else end
+        if not line.startswith(TAG + b" "):
+            return False
+        if not line.startswith(b"OK", len(TAG) + 1):
+            self.taken()
+            raise Refused(line.decode("latin-1").strip())
+        return True
+
+    def taken(self) -> list[bytes]:
+        """What was read since the last answer."""
+        chunks, self._chunks, self._end = self._chunks, [], b""
+        return chunks
 
     def send_line(self, text: str) -> None:
         """Send a command and do not wait."""
@@ -79,22 +98,45 @@ class Imap:
 
     def read_line(self) -> bytes:
         """One line of the answer."""
-        while b"\r\n" not in self._buffer:
-            self._buffer += self._receive()
-        line, _, rest = bytes(self._buffer).partition(b"\r\n")
-        self._buffer = bytearray(rest)
+        data = b"".join(self.taken())
+        while b"\r\n" not in data:
+            data += self._receive()
+        line, _, rest = data.partition(b"\r\n")
+        self._chunks = [rest] if rest else []
         return line
 
     def drain(self) -> int:
         """Throw away what has come; how many octets."""
-        octets = len(self._buffer)
-        self._buffer = bytearray()
+        octets = sum(map(len, self.taken()))
         while select.select([self.socket], [], [], 0)[0]:
             octets += len(self._receive())
         return octets
 
     def _receive(self) -> bytes:
-        data = self.socket.recv(1 << 20)
+        data = self.socket.recv(_BLOCK)
         if not data:
             raise ConnectionError("the server hung up")
         return data
+
+
+def in_parallel(clients: Iterable[Imap], commands: Iterable[Iterator[str]]) -> list[bytes]:
+    """Each client sends its commands one after the other, all clients at once; every client's answers, joined."""
+    selector = selectors.DefaultSelector()
+    left: dict[Imap, tuple[Iterator[str], list[bytes]]] = {}
+    for client, lines in zip(clients, commands, strict=True):
+        left[client] = (lines, [])
+        client.send_line(next(lines))
+        selector.register(client.socket, selectors.EVENT_READ, client)
+    while selector.get_map():
+        for key, _ in selector.select():
+            client = key.data
+            if not client.read():
+                continue
+            lines, answers = left[client]
+            answers += client.taken()
+            line = next(lines, None)
+            if line is None:
+                selector.unregister(key.fileobj)
+            else:
+                client.send_line(line)
+    return [b"".join(answers) for _, answers in left.values()]
