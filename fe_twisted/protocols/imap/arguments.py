@@ -35,6 +35,7 @@ from fe_twisted.protocols.imap.fetch import fetch, uid_fetch
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER64, Reader
 from fe_twisted.protocols.imap.metadata import get_metadata, get_quota, set_metadata
 from fe_twisted.protocols.imap.multisearch import multisearch
+from fe_twisted.protocols.imap.notify import notify
 from fe_twisted.protocols.imap.searchkeys import search
 from fe_twisted.protocols.imap.sort import sort, thread
 
@@ -352,6 +353,7 @@ COMMANDS: dict[str, ReadArguments | None] = {
     "APPEND": append,
     "FETCH": fetch,
     "STORE": _store,
+    "NOTIFY": notify,
     "SEARCH": search,
     "GETQUOTA": get_quota,
     "GETQUOTAROOT": _mailbox,

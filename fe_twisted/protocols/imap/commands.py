@@ -291,6 +291,33 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class EventGroup:
+    """Which events of which mailboxes (RFC 5465 section 8).
+
+    :param which: ``SELECTED``, ``SELECTED-DELAYED``, ``INBOXES``, ``PERSONAL``, ``SUBSCRIBED``, ``SUBTREE``, ``MAILBOXES``.
+    :param names: the mailboxes of the last two.
+    :param events: in upper case, whatever the client wrote; empty for NONE.
+    :param items: what FETCH tells of a new message in the selected mailbox.
+    """
+
+    which: str
+    names: tuple[str, ...]
+    events: frozenset[str]
+    items: tuple[FetchItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """NOTIFY SET, or NOTIFY NONE, which has no groups (RFC 5465).
+
+    :param status: STATUS responses of the mailboxes are wanted now.
+    """
+
+    groups: tuple[EventGroup, ...]
+    status: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """STORE and UID STORE."""
 

@@ -105,12 +105,12 @@ def _rest(reader: Reader) -> _Rest:
 
 def _items(reader: Reader) -> tuple[FetchItem, ...]:
     if reader.sees(b"("):
-        return tuple(dict.fromkeys(reader.parenthesised(_item)))  # an item asked for twice is answered once
+        return tuple(dict.fromkeys(reader.parenthesised(item)))  # an item asked for twice is answered once
     macro = _MACROS.get(_peeked_name(reader))
     if macro:
         reader.match(_NAME, "a data item")
         return tuple(FetchItem(name, label=name.encode("ascii")) for name in macro)
-    return (_item(reader),)
+    return (item(reader),)
 
 
 def _peeked_name(reader: Reader) -> str:
@@ -118,7 +118,8 @@ def _peeked_name(reader: Reader) -> str:
     return found[0].upper().decode("ascii") if found else ""
 
 
-def _item(reader: Reader) -> FetchItem:
+def item(reader: Reader) -> FetchItem:
+    """One data item, such as ``BODY.PEEK[HEADER.FIELDS (DATE)]``; no macro."""
     start = reader.at
     name = reader.match(_NAME, "a data item to fetch")[0].upper().decode("ascii")
     if name in _SECTIONED and reader.take(b"["):

@@ -112,6 +112,11 @@ def _entry(reader: Reader) -> str:
     return name.lower()
 
 
+def changed(mailbox: str, entries: Iterable[str], *, utf8: bool = False) -> bytes:
+    """``* METADATA INBOX /shared/comment``: names of entries that have changed (RFC 5464 section 4.4.2)."""
+    return b"* METADATA %b %b\r\n" % (mailbox_name(mailbox, utf8=utf8), b" ".join(astring(entry.encode()) for entry in entries))
+
+
 def metadata(mailbox: str, values: Iterable[tuple[str, bytes | None]], *, utf8: bool = False) -> bytes:
     """``* METADATA "INBOX" (/private/comment "my own")``; a value with NUL is a binary literal."""
     words = []

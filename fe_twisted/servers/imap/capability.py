@@ -78,6 +78,7 @@ TABLE: tuple[Row, ...] = (
     Row("UNAUTHENTICATE", _AFTER, ("UNAUTHENTICATE",)),
     Row("STATUS=SIZE", _AFTER),
     Row("INPROGRESS", _AFTER),
+    Row("NOTIFY", _AFTER, ("NOTIFY",)),
     Row("OBJECTID", _AFTER),
     Row("SAVEDATE", _AFTER),
     # searching

@@ -53,7 +53,7 @@ async def fetch(session: Session, command: Command) -> Reply:
                 modseq=session.condstore or wanted.changed_since is not None,
                 uid_only=session.uid_only,
             )
-    found = await _answer(session, view, plan, uids, since) if uids else 0
+    found = await answer(session, view, plan, uids, since) if uids else 0
     if not command.uid and wanted.changed_since is None and found < count(uids):
         # RFC 5530: what was asked for was expunged by another session, which this one may not be told of yet.
         return Reply("some of the messages were expunged", "EXPUNGEISSUED")
@@ -87,8 +87,8 @@ async def _set_seen(session: Session, view: View, uids: Ranges) -> bool:
     return stored.modseq != before
 
 
-async def _answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, since: int) -> int:
-    """Returns how many messages there were."""
+async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, since: int) -> int:
+    """FETCH responses of the messages that changed after modseq ``since``; returns how many there were."""
     columns = cast("tuple[Column, ...]", plan.columns)
     uid_at = columns.index("uid")
     found = 0

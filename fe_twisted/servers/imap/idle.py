@@ -62,7 +62,7 @@ class Pushing:
 
     def _heard(self, folder_id: int, modseq: int) -> None:
         view = self._session.view
-        if view is None or folder_id != view.folder_id or modseq == view.modseq:
+        if view is None or folder_id != view.folder_id or modseq == view.modseq or self._session.notifier is not None:
             return
         if self._busy:
             self._again = True

@@ -6,6 +6,7 @@ reading from the socket.  Output is written in blocks; when the client does not 
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -57,7 +58,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._farewell: str | None = None
         self._running = False
         self._pumping = False
-        self._waiting = False
+        self.idling = False
         self._line: Deferred[bytes] | None = None
         self._drain: Deferred[None] | None = None
         self._paused = False
@@ -65,6 +66,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._linger: Any = None
         self._again: Any = None
         self._working: Any = None
+        self._between = False
         self._out: list[bytes] = []
         self._queued = 0
         self._stopped_reading = False
@@ -115,7 +117,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
             if call is not None and call.active():
                 call.cancel()
         self._out.clear()
-        if not self._running:
+        if not self._running and not self._between:
             self._end()
         for waiting in (self._line, self._drain):
             if waiting is not None:
@@ -153,7 +155,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
 
     def bye(self, text: str) -> None:
         """End the session from outside: at once, or when the running command is done."""
-        if self._running and not self._waiting:
+        if self._between or (self._running and not self.idling):
             self._farewell = text
         else:
             self._goodbye(text)
@@ -275,7 +277,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._pumping = True
         left = self.limits.commands_per_turn
         try:
-            while not (self._closing or self._lost) and (not self._running or self._line is not None):
+            while not (self._closing or self._lost or self._between) and (not self._running or self._line is not None):
                 if not left:
                     self._again = self.factory.clock.callLater(0, self._resume)
                     break
@@ -354,13 +356,40 @@ class ImapProtocol(Protocol, TimeoutMixin):
         finally:
             self._running = False
             self._cancel_working()
-            if self._lost:
+            if self._lost and not self._between:
                 self._end()
         self._answer(command, reply)
         if self._farewell is not None:
             self._goodbye(self._farewell)
+        self._rest()
         if not self._pumping:
             self._pump()
+
+    def between(self, work: Coroutine[Any, Any, None]) -> bool:
+        """See :class:`~fe_twisted.servers.imap.session.Wire`."""
+        if self._between or self._closing or self._lost or (self._running and not self.idling):
+            work.close()
+            return False
+        self._between = True
+        Deferred.fromCoroutine(work).addErrback(self._failed).addBoth(self._after_between)
+        return True
+
+    def _after_between(self, result: object) -> None:
+        self._between = False
+        self.flush()
+        if self._lost:
+            if not self._running:
+                self._end()
+            return
+        if self._farewell is not None and (not self._running or self.idling):
+            self._goodbye(self._farewell)
+        self._rest()
+        if not self._pumping:
+            self._pump()
+
+    def _rest(self) -> None:
+        if self.session.notifier is not None and not (self._running and not self.idling):
+            self.session.notifier.at_rest()
 
     def _still_working(self, tag: str) -> None:
         """RFC 9585: lest the client, or something between it and us, believes that the connection is dead."""
@@ -444,7 +473,9 @@ class ImapProtocol(Protocol, TimeoutMixin):
 
     def wait_for_client(self, waiting: bool) -> None:
         """IDLE has no autologout: what is sent regularly shows whether the client is there."""
-        self._waiting = waiting
+        self.idling = waiting
+        if waiting and self.session.notifier is not None:
+            self.factory.clock.callLater(0, self._rest)
         self._autologout(None if waiting else self.limits.idle_timeout)
 
     # TimeoutMixin has no type annotations.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import Protocol, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
 from fe_twisted.base.errors import MailError, Ours
 from fe_twisted.protocols.imap.commands import Command
+from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.door import Door
 from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.servers.imap.view import View
@@ -26,6 +28,24 @@ class State(enum.Flag):
     ENDED = enum.auto()
 
 
+class Notifier(Protocol):
+    """Tells the client of events (RFC 5465)."""
+
+    #: What it wants to know of its selected folder, upper case; empty for nothing.
+    selected: frozenset[str]
+    #: EXPUNGE may come at any time, because the client uses no message numbers.
+    immediate: bool
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+
+    def at_rest(self) -> None:
+        """No command is running now, or one that waits for the client: it is a good time."""
+
+    async def arrived(self, uids: Ranges) -> None:
+        """EXISTS was sent for these messages."""
+
+
 class Wire(Protocol):
     """The connection, as far as commands may use it."""
 
@@ -35,6 +55,8 @@ class Wire(Protocol):
     peer: str
     #: TLS is on.
     secure: bool
+    #: IDLE waits for the client, so that EXPUNGE may be sent.
+    idling: bool
 
     def write(self, data: bytes) -> None:
         """Queue output; nothing is lost and nothing overtakes."""
@@ -78,6 +100,12 @@ class Wire(Protocol):
     def names_in_utf8(self) -> None:
         """Read mailbox names as UTF-8 from now on."""
 
+    def between(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do the work while no command runs, or while one waits for the client; the next command waits for its end.
+
+        :returns: False if it is no time for that; the work is then not begun.
+        """
+
     def wait_for_client(self, waiting: bool) -> None:
         """Whether the client may be silent for any length of time (IDLE)."""
 
@@ -100,6 +128,7 @@ class Session:
         "failures",
         "hidden",
         "limits",
+        "notifier",
         "plaintext",
         "qresync",
         "rev2",
@@ -145,6 +174,8 @@ class Session:
         self.utf8 = False
         #: The client has enabled UTF8=ACCEPT (RFC 6855).
         self.utf8_accept = False
+        #: What the client has asked to be told of without asking again; None for what the base standard says.
+        self.notifier: Notifier | None = None
         #: The selected folder, or None.
         self.view: View | None = None
 
@@ -177,6 +208,7 @@ class Session:
     def leave(self) -> None:
         """Give the mailbox back and be as before login (RFC 8437 section 3)."""
         mailbox, self._mailbox = self._mailbox, None
+        self._stop_notifying()
         self._forget()
         self.alias = ""
         self.state = State.GREETED
@@ -203,10 +235,15 @@ class Session:
     def end(self) -> None:
         """Give the mailbox back; may be called more than once, never while a command runs."""
         self.view = None
+        self._stop_notifying()
         self.state = State.ENDED
         if self._mailbox is not None:
             mailbox, self._mailbox = self._mailbox, None
             self.door.leave(mailbox)
+
+    def _stop_notifying(self) -> None:
+        if self.notifier is not None:
+            self.notifier.stop()
 
     async def poll(self) -> None:
         """Move waiting mail in.  Trouble with it is logged: it must not keep anybody from the mail that is there."""

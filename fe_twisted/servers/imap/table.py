@@ -21,6 +21,7 @@ from fe_twisted.servers.imap import (
     login,
     metadata,
     multisearch,
+    notify,
     search,
     select,
     sort,
@@ -58,6 +59,7 @@ TABLE: dict[str, Entry] = {
     "STARTTLS": Entry(State.GREETED, login.starttls),
     "LOGIN": Entry(State.GREETED, login.login),
     "AUTHENTICATE": Entry(State.GREETED, login.authenticate),
+    "NOTIFY": Entry(INSIDE, notify.notify),
     "ENABLE": Entry(INSIDE, general.enable),
     "UNAUTHENTICATE": Entry(INSIDE, general.unauthenticate),
     "COMPRESS": Entry(INSIDE, general.compress),
@@ -119,7 +121,7 @@ async def execute(session: Session, command: Command) -> Reply:
         await _attempt(session, command, synchronise(session, expunges=unnumbered, uid=command.uid))
     reply = await _attempt(session, command, entry.run(session, command))
     expunges = entry.expunges or unnumbered
-    if is_behind(session, expunges=expunges):
+    if is_behind(session, expunges=expunges, owed=isinstance(reply, Reply) and reply.highest):
         await _attempt(session, command, synchronise(session, expunges=expunges, uid=command.uid))
     view = session.view
     if view is not None and session.condstore:

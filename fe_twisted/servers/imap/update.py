@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fe_twisted.protocols.imap import responses
+from fe_twisted.protocols.imap.ranges import from_sorted
+from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.reply import Ended
 from fe_twisted.servers.imap.session import Session
 from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import SYSTEM_FLAGS
 
 
-def is_behind(session: Session, *, expunges: bool) -> bool:
-    """Whether :func:`synchronise` would have anything to say; asked around every command, so it does no I/O."""
+def is_behind(session: Session, *, expunges: bool, owed: bool = False) -> bool:
+    """Whether :func:`synchronise` would have anything to say; asked around every command, so it does no I/O.
+
+    :param owed: the command itself expunged messages, so that the client must hear of it even if NOTIFY says nothing else.
+    """
     view = session.view
-    if view is None:
+    if view is None or (session.notifier is not None and not session.notifier.selected and not owed):
         return False
     mailbox = session.mailbox
     return mailbox.modseq(view.folder_id) != view.modseq or len(mailbox.keywords()) != view.keywords or (expunges and bool(view.gone))
@@ -31,6 +36,7 @@ async def synchronise(session: Session, *, expunges: bool, uid: bool) -> None:
     if view is None:
         return
     news: list[tuple[int, int, int]] = []
+    added: Ranges = ()
     before = len(view.uids)
     if session.mailbox.modseq(view.folder_id) != view.modseq:
         changes = await session.mailbox.changes(view.folder_id, view.modseq, view.uidnext, claim_recent=claims_recent(view))
@@ -38,12 +44,19 @@ async def synchronise(session: Session, *, expunges: bool, uid: bool) -> None:
             session.deselect()
             raise Ended("the selected mailbox was deleted")
         news = view.learn(changes)
+        added = from_sorted(uid for uid, _, _ in changes.added)
     grown = len(view.uids) > before
     if expunges and view.gone:
         tell_expunged(session, view)
     if grown:
         write_exists(session, view)
     announce_keywords(session, view)
+    notifier = session.notifier
+    if notifier is not None:
+        if added:
+            await notifier.arrived(added)
+        if "FLAGCHANGE" not in notifier.selected:
+            return
     if news:
         tell_flags(session, view, news, uid=uid)
         await session.wire.drained()

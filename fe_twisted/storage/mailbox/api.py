@@ -215,7 +215,10 @@ class Mailbox(Protocol):
         """The folder's modseq as last committed; no I/O, so a session may ask after every command.  0 for a folder that is gone."""
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Call ``watcher(folder_id, modseq)`` in the reactor after each commit that changed a folder.  Returns a function that stops it."""
+        """Call ``watcher(folder_id, modseq)`` in the reactor after each commit that changed a folder.  Returns a function that stops it.
+
+        ``watcher(0, 0)`` is called when names, subscriptions or annotations may have changed.
+        """
 
     async def folders(self) -> list[Folder]:
         """All names, INBOX first, then sorted; parents that only exist through children included."""

@@ -16,6 +16,7 @@ from fe_twisted.storage.mailbox.api import Folder, FolderStatus
 from fe_twisted.storage.mailbox.messages import move_entries, remove_entries
 from fe_twisted.storage.mailbox.rows import (
     INBOX,
+    NAMES,
     SEPARATOR,
     FolderRow,
     Outcome,
@@ -103,7 +104,7 @@ def create_folder(connection: apsw.Connection, name: str, special_use: str = "")
         raise SpecialUseRefused(f"another mailbox is {special_use} already")
     made = _make_parents(connection, name)
     made.append(_insert(connection, name, special_use))
-    return Outcome(made[-1].object_id, {row.id: row.modseq for row in made})
+    return Outcome(made[-1].object_id, {row.id: row.modseq for row in made} | NAMES)
 
 
 def _make_parents(connection: apsw.Connection, name: str) -> list[FolderRow]:
@@ -150,7 +151,7 @@ def delete_folder(connection: apsw.Connection, name: str) -> Outcome[None]:
             (row.name, object_id(), _next_uidvalidity(connection)),
         )
     _prune(connection, row.name)
-    return Outcome(None, {row.id: 0})
+    return Outcome(None, {row.id: 0} | NAMES)
 
 
 def _prune(connection: apsw.Connection, name: str) -> None:
@@ -184,7 +185,7 @@ def rename_folder(connection: apsw.Connection, old: str, new: str) -> Outcome[No
     for child in (row, *_children(connection, row.name)):
         connection.execute("UPDATE folders SET name = ? WHERE id = ?", (new + child.name[len(row.name) :], child.id))
     _prune(connection, row.name)
-    return Outcome(None, {parent.id: parent.modseq for parent in made})
+    return Outcome(None, {parent.id: parent.modseq for parent in made} | NAMES)
 
 
 def _rename_inbox(connection: apsw.Connection, inbox: FolderRow, new: str) -> Outcome[None]:
@@ -202,12 +203,12 @@ def set_subscribed(connection: apsw.Connection, name: str, subscribed: bool) -> 
     name = canonical(name.rstrip(SEPARATOR))
     if not subscribed:
         connection.execute("DELETE FROM subscriptions WHERE name = ?", (name,))
-        return Outcome(None)
+        return Outcome(None, NAMES)
     _check_name(name)
     if int(connection.execute("SELECT count(*) FROM subscriptions").get) >= MAX_FOLDERS:
         raise LimitReached(f"too many subscriptions, there is room for {MAX_FOLDERS}")
     connection.execute("INSERT OR IGNORE INTO subscriptions(name) VALUES(?)", (name,))
-    return Outcome(None)
+    return Outcome(None, NAMES)
 
 
 def _children(connection: apsw.Connection, name: str) -> list[FolderRow]:

@@ -8,7 +8,7 @@ from typing import Literal
 import apsw
 
 from fe_twisted.base.errors import ImapStatus, LimitReached
-from fe_twisted.storage.mailbox.rows import Outcome, aggregate, selectable
+from fe_twisted.storage.mailbox.rows import NAMES, Outcome, aggregate, next_modseq, selectable
 
 #: Entries in a mailbox, those of all folders together.
 MAX_ENTRIES = 1_000
@@ -57,7 +57,9 @@ def set_metadata(connection: apsw.Connection, name: str, values: Sequence[tuple[
             connection.execute("INSERT INTO annotations(folder_id, entry, value) VALUES(?, ?, ?)", (folder, entry.lower(), value))
     if aggregate(connection, "SELECT count(*) FROM annotations")[0] > MAX_ENTRIES:
         raise TooManyEntries
-    return Outcome(None)
+    if folder is None:
+        return Outcome(None, NAMES)
+    return Outcome(None, {folder: next_modseq(connection, folder)})  # RFC 7162 section 3.2
 
 
 def _folder(connection: apsw.Connection, name: str) -> int | None:

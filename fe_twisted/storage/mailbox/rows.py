@@ -15,6 +15,9 @@ from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 
 T = TypeVar("T")
 
+#: Among the modseqs of an :class:`Outcome`: names, subscriptions or annotations have changed.
+NAMES: dict[int, int] = {0: 0}
+
 INBOX = "INBOX"
 SEPARATOR = "/"
 

@@ -1,0 +1,101 @@
+"""NOTIFY where time and the network matter: what is told never mixes with anything else, and ends with the session."""
+
+from __future__ import annotations
+
+from fe_twisted.storage.mailbox.api import NewMessage
+from tests.servers.imap.house import House, Slow, mail
+from tests.storage.mailbox.driving import run
+
+WATCH = "NOTIFY SET (SELECTED (MessageNew (BODY.PEEK[]) MessageExpunge FlagChange)) (PERSONAL (MessageNew MessageExpunge))"
+
+
+def arrive(house: House, size: int = 0, folder: str = "INBOX") -> None:
+    run(house.mailbox.append(folder, [NewMessage(mail(1, "x" * size + "\r\n"))]))
+    house.clock.advance(0.1)
+
+
+def test_a_command_waits_until_all_is_told(house: House) -> None:
+    """The client reads slowly, and asks while a large new message is on its way."""
+    client = house.login("INBOX", network=Slow)
+    client.ask(WATCH)
+    arrive(house, 1_000_000)
+    assert isinstance(client.transport, Slow)
+    client.send(b"c1 UID SEARCH ALL\r\n")
+    arrive(house, folder="Archive")
+    said = b""
+    for _ in range(100):
+        said += client.transport.move()
+        house.clock.advance(0)
+    literal = said.index(b"}\r\n") + 3
+    size = int(said[said.index(b"{") + 1 : said.index(b"}")])
+    assert said[literal + size :].startswith(b")\r\n")
+    rest = said[literal + size + 3 :].decode().split("\r\n")
+    assert any(line.startswith("* STATUS Archive (MESSAGES 1 ") for line in rest)
+    assert rest.index("* SEARCH 1") < rest.index("c1 OK SEARCH completed")
+    assert client.transport.most < 400_000
+
+
+def test_nothing_is_told_while_a_command_runs(house: House) -> None:
+    client = house.login("INBOX")
+    client.ask(WATCH)
+    house.threads.held = True
+    client.send(b"s SEARCH BODY nothing\r\n")
+    client.take()
+    house.threads.held = False
+    arrive(house, folder="Archive")
+    assert client.take() == b""
+    house.threads.work()
+    lines = client.lines()
+    assert lines[1] == "s OK SEARCH completed"
+    assert lines[2].startswith("* STATUS Archive (MESSAGES 1 ")
+
+
+def test_who_is_gone_gives_the_mailbox_back_when_all_was_told(house: House) -> None:
+    client = house.login("INBOX", network=Slow)
+    client.ask(WATCH)
+    arrive(house, 1_000_000)
+    assert house.doorman.inside == 1
+    client.drop()
+    house.clock.advance(0)
+    assert house.doorman.inside == 0
+
+
+def test_it_ends_with_unauthenticate(house: House) -> None:
+    client = house.login("INBOX")
+    client.ask(WATCH)
+    assert client.ask("UNAUTHENTICATE")[-1].startswith("t OK")
+    arrive(house)
+    assert client.take() == b""
+    assert not house.mailbox._watchers
+
+
+def test_a_second_notify_takes_the_place_of_the_first(house: House) -> None:
+    client = house.login()
+    client.ask(WATCH)
+    client.ask("NOTIFY SET (MAILBOXES Trash (MessageNew MessageExpunge))")
+    assert len(house.mailbox._watchers) == 1
+    arrive(house, folder="Archive")
+    assert client.take() == b""
+    arrive(house, folder="Trash")
+    assert client.take().startswith(b"* STATUS Trash (MESSAGES 1 ")
+
+
+def test_bye_comes_after_what_is_being_told(house: House) -> None:
+    client = house.login("INBOX", network=Slow)
+    client.ask(WATCH)
+    arrive(house, 1_000_000)
+    house.factory.shutdown("server is shutting down")
+    assert isinstance(client.transport, Slow)
+    said = b"".join(client.transport.move() for _ in range(100))
+    assert said.endswith(b")\r\n* BYE server is shutting down\r\n")
+
+
+def test_the_folder_that_is_looked_at_is_deleted(house: House) -> None:
+    client = house.login()
+    client.ask("CREATE Gone")
+    client.ask("SELECT Gone")
+    client.ask(WATCH)
+    run(house.mailbox.delete("Gone"))
+    house.clock.advance(0.1)
+    assert client.lines()[-1] == "* BYE the selected mailbox was deleted"
+    assert client.closing
