@@ -174,6 +174,13 @@ class Refused(Theirs):
     http = 403
 
 
+class HasChildren(Refused):
+    """A name that only exists as the parent of others cannot be deleted (RFC 9051 section 7.1)."""
+
+    default = "mailbox has children and cannot be deleted"
+    imap = ImapStatus("NO", "HASCHILDREN")
+
+
 class SpecialUseRefused(Theirs):
     """A special use that a mailbox cannot have (RFC 6154 section 3)."""
 

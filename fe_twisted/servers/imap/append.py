@@ -28,7 +28,7 @@ async def replace(session: Session, command: Command) -> Reply:
     wanted = arguments(command, Replace)
     view = session.selected
     if view.read_only:
-        return no("the mailbox is selected read-only")
+        return no("the mailbox is selected read-only", "READ-ONLY")
     uid = _addressed(view, wanted.number, uid=command.uid)
     message = await made(session, wanted.message)
     try:

@@ -31,7 +31,7 @@ async def move(session: Session, command: Command) -> Reply:
     wanted = arguments(command, Copy)
     view = session.selected
     if view.read_only:
-        return no("the mailbox is selected read-only")
+        return no("the mailbox is selected read-only", "READ-ONLY")
     uids = view.addressed(wanted.messages, uid=command.uid)
     try:
         moved = await session.mailbox.move(view.folder_id, uids, canonical(wanted.mailbox))

@@ -11,7 +11,7 @@ async def expunge(session: Session, command: Command) -> Reply:
     r"""Remove messages with ``\Deleted``; the end of the command tells which."""
     view = session.selected
     if view.read_only:
-        return no("the mailbox is selected read-only")
+        return no("the mailbox is selected read-only", "READ-ONLY")
     uids = view.addressed(arguments(command, Expunge).messages, uid=True) if command.uid else None
     gone = uids is None or bool(uids)
     if gone:

@@ -16,7 +16,7 @@ async def store(session: Session, command: Command) -> Reply:
     wanted = arguments(command, Store)
     view = session.selected
     if view.read_only:
-        return no("the mailbox is selected read-only")
+        return no("the mailbox is selected read-only", "READ-ONLY")
     uids = view.addressed(wanted.messages, uid=command.uid)
     if wanted.unchanged_since is not None:
         enable_condstore(session)

@@ -9,7 +9,7 @@ import time
 
 import apsw
 
-from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, Refused, SpecialUseRefused
+from fe_twisted.base.errors import AlreadyExists, HasChildren, LimitReached, NoSuchFolder, Refused, SpecialUseRefused
 from fe_twisted.base.ids import object_id
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Folder, FolderStatus
@@ -142,7 +142,7 @@ def delete_folder(connection: apsw.Connection, name: str) -> Outcome[None]:
         raise Refused("INBOX cannot be deleted")
     children = _children(connection, row.name)
     if not row.selectable and children:
-        raise Refused("mailbox has children and cannot be deleted")
+        raise HasChildren
     remove_entries(connection, row.id, ALL_UIDS)
     connection.execute("DELETE FROM folders WHERE id = ?", (row.id,))
     if children:
