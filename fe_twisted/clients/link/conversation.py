@@ -150,13 +150,14 @@ class Conversation:
         ready, answers = self._agreed is not None, list(self._answers.values())
         self._answers.clear()
         self._uploads.clear()
+        # Before those who wait hear of it, because they ask again at once, and not this connection.
+        endings, self._endings = self._endings, []
+        for ending in endings:
+            ending()
         if not ready:
             self.ready.errback(reason or LinkLost())
         for answer in answers:
             answer.failed(LinkLost())
-        endings, self._endings = self._endings, []
-        for ending in endings:
-            ending()
 
     # -- inside -----------------------------------------------------------------------------------
 

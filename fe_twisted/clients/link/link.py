@@ -86,7 +86,7 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._conversation is not None
+        return self._conversation is not None and not self._conversation.over
 
     def start(self) -> None:
         """Connect, and stay so."""
@@ -128,7 +128,7 @@ class Link:
         :param patience: seconds, if not the link's own.
         :raises PrimaryAway: there was none within the patience.
         """
-        if self._conversation is not None:
+        if self._conversation is not None and not self._conversation.over:
             return self._conversation
         if not self._running:
             raise errors.PrimaryAway(reason="the link is not running")

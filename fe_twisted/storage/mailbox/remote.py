@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 
 from fe_twisted.base import errors, log
 from fe_twisted.clients.link.conversation import Answer, Conversation, LinkLost
-from fe_twisted.clients.link.link import Link
+from fe_twisted.clients.link.link import REPEATS, Link
 from fe_twisted.protocols.cluster.frames import KEY
 from fe_twisted.protocols.cluster.signature import Signature
 from fe_twisted.protocols.cluster.values import BadValue, Buffer, Codec, Shape, decode, encode
@@ -239,6 +239,7 @@ class RemoteMailbox:
         if added:
             wanted.append("uid")
         at = wanted.index("uid")
+        lost = 0
         while uids:
             answer: Answer | None = None
             try:
@@ -247,11 +248,13 @@ class RemoteMailbox:
                     rows: list[Row] = read_answer(self._fetch.signature.result, item)
                     if not rows:
                         continue
-                    uids = _above(uids, rows[-1][at])
+                    uids, lost = _above(uids, rows[-1][at]), 0
                     yield [row[:-1] for row in rows] if added else rows
                 return
             except LinkLost:
-                continue
+                lost += 1
+                if lost > REPEATS:
+                    raise errors.PrimaryAway(reason=f"the connection was lost {lost} times during fetch") from None
             finally:
                 if answer is not None:
                     answer.close()

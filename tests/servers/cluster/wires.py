@@ -1,4 +1,4 @@
-"""Autobahn against Autobahn without a network: octets move when they are moved, in chunks of any size, as if by unix socket or TCP."""
+"""Autobahn against Autobahn without a network: octets move when they are moved, in any chunks, as if by unix socket or TCP."""
 
 from __future__ import annotations
 

@@ -278,6 +278,27 @@ def test_a_fetch_goes_on_behind_the_last_row_that_came(world: World) -> None:
     run(mailbox.close())
 
 
+def test_a_fetch_that_ends_every_connection_is_given_up(world: World) -> None:
+    mailbox = world.open()
+    add(mailbox, mail(1))
+    inbox = folder_id(mailbox)
+    fetches = 0
+
+    def fault(up: bool, message: bytes) -> bool:
+        nonlocal fetches
+        asked = decode(message)
+        hit = isinstance(asked, Request) and asked.method == "fetch"
+        fetches += hit
+        return hit
+
+    world.network.fault = fault
+    with pytest.raises(errors.PrimaryAway):
+        world.drive(collect(mailbox.fetch(inbox, ALL, ["uid"])))
+    assert fetches == 5
+    world.network.fault = lambda up, message: False
+    run(mailbox.close())
+
+
 def test_a_fetch_that_is_left_stops_the_work(world: World) -> None:
     mailbox = world.open()
     add(mailbox, *(mail(number, b"x" * 100_000) for number in range(60)))
