@@ -35,6 +35,7 @@ def test_smtplib_plain_and_starttls(daemon: Daemon, owner: Owner) -> None:
     message["From"], message["To"], message["Subject"] = "a@example.net", owner.address, "Grüße"
     message.set_content("Text mit Ümlauten\n")
     message.add_attachment(bytes(range(256)) * 100, maintype="application", subtype="octet-stream", filename="ä.bin")
+    message.set_boundary("the-same-both-times")
     for tls in (False, True):
         with smtplib.SMTP("127.0.0.1", daemon.port("mx")) as client:
             client.ehlo()

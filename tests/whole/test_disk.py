@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -43,7 +44,8 @@ def _fill(daemon: Daemon, leave: int) -> Path:
     """Take all room but so many octets."""
     ballast = daemon.data.parent / "ballast"
     room = os.statvfs(daemon.data)
-    with ballast.open("wb") as file:
+    # The daemon may take some of it at the same time.
+    with contextlib.suppress(OSError), ballast.open("wb") as file:
         file.write(bytes(max(0, room.f_bavail * room.f_frsize - leave)))
     return ballast
 
