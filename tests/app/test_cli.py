@@ -149,6 +149,16 @@ def test_bad_settings_are_told_with_their_lines(shell: Shell) -> None:
     assert found["code"] == "bad_settings" and "colour: no such setting" in found["error"]
 
 
+def test_a_password_that_could_not_be_printed_does_not_come_into_force(shell: Shell, alias: str) -> None:
+    """Else nobody would have a password that opens the mail."""
+    program = [sys.executable, "-c", "from fe_twisted.app.cli import main; main()"]
+    command = [*program, "alias", "password", "me@example.org", "--current-password-stdin", "--config", str(shell.config)]
+    with open("/dev/full", "w") as full:
+        changed = subprocess.run(command, input=alias, text=True, stdout=full, cwd=ROOT, check=False)
+    assert changed.returncode != 0
+    shell("alias", "password", "me@example.org", "--current-password-stdin", stdin=alias)
+
+
 def test_a_second_password_needs_a_decision(shell: Shell, alias: str) -> None:
     refused = shell.json("alias", "password", "me@example.org", status=1)
     assert refused["code"] == "refused"

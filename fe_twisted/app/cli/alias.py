@@ -11,7 +11,7 @@ from fe_twisted.app.cli.terminal import password_from_input, table, terminal, ve
 from fe_twisted.app.store import opened
 from fe_twisted.base.errors import Refused
 from fe_twisted.servers.imap.capability import HIDEABLE
-from fe_twisted.services.accounts.admin import Action
+from fe_twisted.services.accounts.admin import Action, NewPassword
 from fe_twisted.storage.directory.api import Alias
 
 #: Names as CAPABILITY has them, in any case.
@@ -121,10 +121,14 @@ def password(address: str, current_password_stdin: bool, discard_mailbox: bool) 
                 "if the password is lost, --discard-mailbox deletes all mail for good and starts with an empty mailbox."
             )
         current = password_from_input() if current_password_stdin else None
-        made = store.accounts.new_password(address, current_password=current, discard_mailbox=discard_mailbox)
-    kept = "The mail was kept." if current is not None else "The mailbox is new and empty."
-    text = f"The password of {made.address}, shown this once:\n\n    {made.password}\n\n{kept}"
-    out.say(text, {"address": made.address, "password": made.password})
+        kept = "The mail was kept." if current is not None else "The mailbox is new and empty."
+
+        def show(made: NewPassword) -> None:
+            text = f"The password of {made.address}, shown this once:\n\n    {made.password}\n\n{kept}"
+            out.say(text, {"address": made.address, "password": made.password})
+
+        # Shown before it comes into force: if it cannot be, on a full disk or a broken pipe, the old one still opens the mailbox.
+        store.accounts.new_password(address, current_password=current, discard_mailbox=discard_mailbox, show=show)
 
 
 @alias.command("set")
