@@ -74,7 +74,7 @@ def build(settings: Settings, reactor: Any, sockets: Sockets) -> Parts:
 
     # Services.
     login = Login(lookups, reactor, _login_limits(settings), run_in_thread, derive(store.server_key, SCRAM))
-    deliver = Deliver(mailboxes, spool)
+    deliver = Deliver(mailboxes, spool, store.files.exists)
     receive = Receive(lookups, deliver, hostname=settings.hostname, now=_now, max_hops=settings.hop_limit)
     door = LocalDoor(login, lookups, mailboxes, lambda mailbox_id: imap.end_sessions(mailbox_id, "access was changed, log in again"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,11 +25,15 @@ class Registry(Protocol):
 
 
 class Deliver:
-    """Delivery into open mailboxes and temporary ones."""
+    """Delivery into open mailboxes and temporary ones.
 
-    def __init__(self, registry: Registry, spool: Spool) -> None:
+    :param exists: whether a mailbox has its file here, such as ``MailboxFiles.exists``.
+    """
+
+    def __init__(self, registry: Registry, spool: Spool, exists: Callable[[str], bool]) -> None:
         self._registry = registry
         self._spool = spool
+        self._exists = exists
 
     async def deliver(self, alias: Alias, content: bytes, delivery_id: bytes, received_at: datetime.datetime) -> None:
         """Store a message for an alias.  When this returns it is durable.
@@ -37,13 +42,22 @@ class Deliver:
         :param delivery_id: 16 octets, the same when the same delivery is tried again.
         :param received_at: aware.
         :raises NotReady: the alias has no mailbox yet.
+        :raises Later: the mailbox was removed since the alias was looked up; the alias may have another one by now.
         :raises fe_twisted.base.errors.MailError: it was not stored, or only perhaps; to try again is safe with the same ``delivery_id``.
         """
         if alias.mailbox_id is None or alias.sealing_key is None:
             raise errors.NotReady
+        self._check(alias.mailbox_id)
         faults.reach("deliver.start")
         if not await self._append(alias.mailbox_id, content, delivery_id, received_at):
             await self._seal(alias.mailbox_id, alias.sealing_key, Waiting(delivery_id, received_at, content, INBOX))
+        # Again: the file may have gone meanwhile, and what was stored with it.
+        self._check(alias.mailbox_id)
+
+    def _check(self, mailbox_id: str) -> None:
+        """:raises Later: the mailbox has no file any more.  Nobody would ever read what is stored for it, so it must not be acknowledged."""
+        if not self._exists(mailbox_id):
+            raise errors.Later(reason=f"the mailbox {mailbox_id} is not there")
 
     async def _append(self, mailbox_id: str, content: bytes, delivery_id: bytes, received_at: datetime.datetime) -> bool:
         """Into the open mailbox; False if it is not open or could not take it, for a reason that need not keep the message from waiting.

@@ -81,7 +81,8 @@ class Service:
         self.spool = Spool(lambda mailbox_id: folder / f"{mailbox_id}-tmp.sqlite", bytes(32), thread, Clock())
         self.merge = Merge(self.spool, thread)
         self.registry = Registry()
-        self.deliver = Deliver(self.registry, self.spool)
+        self.there = True
+        self.deliver = Deliver(self.registry, self.spool, lambda mailbox_id: self.there)
 
     def waiting(self) -> list[bytes]:
         rows = run(self.spool.take(ID, 1000, 1 << 30))
@@ -141,6 +142,32 @@ def test_alias_without_a_mailbox(service: Service) -> None:
     ):
         with pytest.raises(errors.NotReady):
             run(service.deliver.deliver(alias, b"mail", os.urandom(16), WHEN))
+
+
+def test_mail_for_a_mailbox_that_was_discarded_is_not_acknowledged(service: Service) -> None:
+    """The alias was looked up at RCPT and has another mailbox at the end of DATA: the sender tries again and reaches that one."""
+    service.there = False
+    for service.registry.box in (None, Box()):
+        with pytest.raises(errors.Later):
+            run(service.deliver.deliver(ALIAS, b"mail", os.urandom(16), WHEN))
+    assert not service.spool.waiting(ID)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_mail_stored_while_the_mailbox_is_discarded_is_not_acknowledged(tmp_path: Path, is_open: bool) -> None:
+    def thread(job: Callable[[], Any]) -> Deferred[Any]:
+        service.there = False
+        return at_once(job)
+
+    class Leaving(Box):
+        async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
+            service.there = False
+            return await super().append(name, messages)
+
+    service = Service(tmp_path, thread)
+    service.registry.box = Leaving() if is_open else None
+    with pytest.raises(errors.Later):
+        run(service.deliver.deliver(ALIAS, b"mail", os.urandom(16), WHEN))
 
 
 def test_spool_that_fails_is_told(service: Service, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Box:
         self.spool = Spool(self.files.temporary_path, SERVER_KEY, at_once, self.clock)
         self.merge = Merge(self.spool, at_once)
         self.registry: OpenMailboxes[LocalMailbox] = OpenMailboxes(self.opened, self.clock)
-        self.deliver = Deliver(self.registry, self.spool)
+        self.deliver = Deliver(self.registry, self.spool, self.files.exists)
         self.alias = Alias(1, "hello@example.com", AliasState.ENABLED, ID, self.public, "local", "")
 
     async def opened(self, mailbox_id: str, key: bytes) -> LocalMailbox:
