@@ -55,7 +55,10 @@ class Deliver:
         self._check(alias.mailbox_id)
 
     def _check(self, mailbox_id: str) -> None:
-        """:raises Later: the mailbox has no file any more.  Nobody would ever read what is stored for it, so it must not be acknowledged."""
+        """Nobody would ever read what is stored for a mailbox that is gone, so it must not be acknowledged.
+
+        :raises Later: it has no file any more.
+        """
         if not self._exists(mailbox_id):
             raise errors.Later(reason=f"the mailbox {mailbox_id} is not there")
 

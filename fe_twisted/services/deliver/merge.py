@@ -59,6 +59,9 @@ class Merge:
         self._spool = spool
         self._run_in_thread = run_in_thread
         self._locks: dict[str, DeferredLock] = {}
+        #: Mailboxes whose refused messages were tried again since the start of the process: what refused them may have been a fault of ours
+        #: that an update has mended.
+        self._retried: set[str] = set()
 
     async def poll(self, mailbox: Target) -> int:
         """Move waiting mail in, if there is any: one ``stat`` if not.  What :class:`~fe_twisted.storage.mailbox.local.LocalMailbox` calls.
@@ -92,6 +95,9 @@ class Merge:
     async def _merge(self, mailbox_id: str, mailbox: Appender, key: SealingKey) -> int:
         faults.reach("merge.start")
         came = 0
+        if mailbox_id not in self._retried:
+            await self._spool.retry(mailbox_id)
+            self._retried.add(mailbox_id)
         while rows := await self._spool.take(mailbox_id, BATCH_MESSAGES, BATCH_BYTES):
             faults.reach("merge.taken")
             opened = await self._unseal(mailbox_id, rows, key)
@@ -142,11 +148,11 @@ class Merge:
         """Store messages of one folder in one transaction, or each alone if one of them cannot be stored.
 
         :returns: delivery ids that are stored, how many of them are new, delivery ids that cannot be stored.
-        :raises Later, Ours: nothing is wrong with the messages; the next poll tries again.
+        :raises Later, Ours, MemoryError: nothing is wrong with the messages; the next poll tries again.
         """
         try:
             appended = await _append_to(mailbox, folder, items)
-        except (errors.Later, errors.Ours):
+        except (errors.Later, errors.Ours, MemoryError):
             raise
         except Exception as error:
             if len(items) == 1:

@@ -158,8 +158,10 @@ class Refusing:
         return await self.mailbox.append(name, messages)
 
 
-@pytest.mark.parametrize("error", [errors.DiskFull(), errors.StorageFailed(), errors.OverQuota()], ids=lambda e: type(e).__name__)
-def test_a_mailbox_in_trouble_leaves_all_for_the_next_time(box: Box, error: errors.MailError) -> None:
+@pytest.mark.parametrize(
+    "error", [errors.DiskFull(), errors.StorageFailed(), errors.OverQuota(), MemoryError()], ids=lambda e: type(e).__name__
+)
+def test_a_mailbox_in_trouble_leaves_all_for_the_next_time(box: Box, error: Exception) -> None:
     box.receive(mail(1))
     mailbox = run(box.registry.open(ID, KEY))
     key = run(mailbox.sealing_key())
@@ -168,6 +170,19 @@ def test_a_mailbox_in_trouble_leaves_all_for_the_next_time(box: Box, error: erro
     assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
     assert run(mailbox.poll()) == 1
     assert box.contents(mailbox) == [mail(1)]
+
+
+def test_what_was_refused_is_tried_again_after_a_restart(box: Box) -> None:
+    """An update may have mended what refused it; until then it is tried once for each start."""
+    box.receive(mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    broken = Refusing(mailbox, RuntimeError("bug"))
+    assert run(box.merge.merge(ID, broken, key)) == run(box.merge.merge(ID, mailbox, key)) == 0
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
+    assert run(Merge(box.spool, at_once).merge(ID, mailbox, key)) == 1
+    assert box.contents(mailbox) == [mail(1)]
+    assert not box.spool.waiting(ID)
 
 
 @pytest.mark.parametrize("error", [errors.MessageTooLarge(), RuntimeError("bug")], ids=lambda e: type(e).__name__)

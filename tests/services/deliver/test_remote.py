@@ -60,7 +60,7 @@ class World:
         self.mailboxes: OpenMailboxes[LocalMailbox] = OpenMailboxes(
             lambda mailbox_id, key: open_mailbox(self.files, mailbox_id, key, at_once, self.clock, merge.poll), self.clock, grace=0
         )
-        host = Host(self.mailboxes, Deliver(self.mailboxes, self.spool), self.directory, self.spool, self.files.exists)
+        host = Host(self.mailboxes, Deliver(self.mailboxes, self.spool, self.files.exists), self.directory, self.spool, self.files.exists)
         self.network = Network(host, self.clock)
         self.link = self.network.link()
         self.locations: dict[str, str] = {ID: "one"}
