@@ -378,8 +378,15 @@ class LocalMailbox:
             else:
                 self._modseqs.pop(folder_id, None)
             for watcher in tuple(self._watchers):
-                watcher(folder_id, modseq)
+                self._tell(watcher, folder_id, modseq)
         return done
+
+    def _tell(self, watcher: Watcher, folder_id: int, modseq: int) -> None:
+        """The change is durable: a watcher that fails must not make it look as if it were not."""
+        try:
+            watcher(folder_id, modseq)
+        except Exception as error:
+            log.failure("mailbox.watcher", error, mailbox=self.id)
 
     async def _scan(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask in a thread, one question at a time on the scanning connection."""

@@ -56,6 +56,20 @@ def test_a_delivery_is_remembered_until_what_waits_was_moved_in(files: MailboxFi
     run(mailbox.close())
 
 
+def test_a_watcher_that_fails_takes_nothing_back(mailbox: LocalMailbox) -> None:
+    """What is durable is answered as done, or the client would do it again; and the other watchers are told."""
+    heard: list[tuple[int, int]] = []
+
+    def broken(folder: int, modseq: int) -> None:
+        raise RuntimeError("bug")
+
+    mailbox.watch(broken)
+    mailbox.watch(lambda folder, modseq: heard.append((folder, modseq)))
+    inbox = folder_id(mailbox)
+    assert run(mailbox.append("INBOX", [NewMessage(mail(1))])).uids == [1]
+    assert heard == [(inbox, mailbox.modseq(inbox))]
+
+
 def test_a_failed_append_stores_nothing(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     from fe_twisted.storage.mailbox import messages
 
