@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fe_twisted.protocols.imap.ranges import from_sorted, render
 from tests.servers.imap.house import Client, House
 from tests.servers.imap.test_view import SYSTEM, names, rows
 
@@ -52,7 +53,8 @@ class Traveller:
         """Connect, and select with what is known."""
         self.client = self.house.login()
         self.client.ask("ENABLE QRESYNC" + (" UIDONLY" if self.uid_only else ""))
-        known = f" (QRESYNC ({self.uidvalidity} {self.modseq} 1:{self.upto}))" if self.upto else ""
+        uids = render(from_sorted(sorted(self.flags))).decode()
+        known = f" (QRESYNC ({self.uidvalidity} {self.modseq} {uids}))" if uids else ""
         self.listed = []
         self.ask(f"SELECT INBOX{known}")
         self.fetch_new()
@@ -103,7 +105,9 @@ class Traveller:
         for uid in uids:
             self.flags.pop(uid, None)
             assert not (earlier and uid in self.listed)
-        if not earlier and not self.uid_only:
+        if not earlier and self.uid_only:  # it only counts
+            del self.listed[: len(uids)]
+        elif not earlier:
             unknown = len(uids.difference(number for number in self.listed if number))
             self.listed = [uid for uid in self.listed if uid not in uids]
             for _ in range(unknown):  # announced by EXISTS, gone before anybody asked for their UID
