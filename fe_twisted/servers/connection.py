@@ -1,14 +1,17 @@
-"""What every line-based server shares: who is connected, from where, and how many at once."""
+"""What every line-based server shares: who is connected, from where, how many at once, and how short answers get out."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.tcp import Connection
 
 from fe_twisted.base.errors import TooManyConnections
 from fe_twisted.base.networks import is_loopback, network_of
 
-__all__ = ["ConnectionLimit", "is_loopback", "network_of"]
+__all__ = ["ConnectionLimit", "Outlet", "is_loopback", "network_of"]
 
 
 @dataclass(slots=True)
@@ -39,3 +42,34 @@ class ConnectionLimit:
         self._live[key] -= 1
         if not self._live[key]:
             del self._live[key]
+
+
+class Outlet:
+    """Writes to a connection, at once where that is possible.
+
+    Twisted keeps what is written until the next turn of the reactor, and asks epoll to be told when the socket takes it and then not to
+    be told any more: for an answer of one short line that costs more than the sending.  So a plain TCP socket is offered the octets
+    directly, as long as it has taken all of everything before; from the first time that it has not, and always with TLS, they go
+    Twisted's way.  Whoever writes to the transport by other ways must not mix the two.
+    """
+
+    __slots__ = ("_behind", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        #: Whether Twisted may still have octets to send that must go first.
+        self._behind = False
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` after everything that was written before."""
+        transport = self._transport
+        # isinstance and not hasattr: the TLS wrapper lends out the methods of the socket under it.
+        if self._behind or not isinstance(transport, Connection) or transport.TLS or not transport.connected or transport.disconnecting:
+            transport.write(data)
+            return
+        sent = transport.writeSomeData(data)
+        if sent == len(data):
+            return
+        self._behind = True
+        # A connection that is lost: Twisted finds that out once more, and does what has to be done then.
+        transport.write(data[sent:] if isinstance(sent, int) else data)  # type: ignore[no-untyped-call]

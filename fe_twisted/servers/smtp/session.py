@@ -25,7 +25,7 @@ from fe_twisted.base.clock import Clock
 from fe_twisted.base.errors import MailError, TooManyConnections
 from fe_twisted.protocols.smtp.parse import Bad, Event, Parser
 from fe_twisted.protocols.smtp.replies import Reply, reply_to
-from fe_twisted.servers.connection import ConnectionLimit
+from fe_twisted.servers.connection import ConnectionLimit, Outlet
 from fe_twisted.servers.smtp.limits import MxLimits
 from fe_twisted.servers.tls import ServerTLS, TLSInfo, negotiated
 from fe_twisted.services.receive.reasons import reason_of
@@ -83,6 +83,7 @@ class Session(Protocol, TimeoutMixin):
         self.closing = False
         self.commands = self.errors = self.messages = 0
         self._out: list[bytes] = []
+        self._outlet = Outlet(None)
         self._busy = self._pumping = self._paused = False
         #: Set when the session is to end as soon as the command under way is answered.
         self._ending: Reply | None = None
@@ -179,6 +180,7 @@ class Session(Protocol, TimeoutMixin):
     def connectionMade(self) -> None:
         """Greet, or say that there are too many."""
         self.peer = getattr(self.transport.getPeer(), "host", "")
+        self._outlet = Outlet(self.transport)
         self._shared.sessions.add(self)
         self.set_timeout(self.limits.idle)
         try:
@@ -262,7 +264,7 @@ class Session(Protocol, TimeoutMixin):
         if self._out:
             data = b"".join(self._out)
             self._out.clear()
-            self.transport.write(data)
+            self._outlet.write(data)
 
     # -- one event after the other ----------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Group commit: work that arrives while a transaction is being written shares the next one, and its fsync.
 
 A transaction with ``synchronous=FULL`` costs an fsync, which is most of the price of storing a small message.  The writer runs one
-batch at a time in a thread; what is submitted meanwhile waits and is committed together in the next.  Each work has a SAVEPOINT of its
-own, so one that fails takes nobody with it.  A result is handed out only after the COMMIT that holds it.
+batch at a time in a thread; what is submitted meanwhile waits and is committed together in the next.  A work that fails takes nobody with
+it: the batch is undone and done again with a SAVEPOINT for each work.  A result is handed out only after the COMMIT that holds it.
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ class _Batch:
 
     settled: list[_Work] = field(default_factory=list)
     left: list[_Work] = field(default_factory=list)
+
+
+class _Undone(Exception):
+    """A work failed that has no savepoint, so all of the batch has to be undone."""
+
+    def __init__(self, answer: Exception) -> None:
+        super().__init__("batch undone")
+        self.answer = answer
 
 
 class _TransactionLost(Exception):
@@ -104,7 +112,7 @@ class Writer:
     def submit(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
         """Have ``work(connection)`` done inside a transaction, in a thread; fires with its result after the COMMIT.
 
-        ``work`` may be called a second time if its first transaction was lost, so it must touch nothing but the connection.  What it raises
+        ``work`` may be called again if its transaction was undone, so it must touch nothing but the connection.  What it raises
         undoes its own changes only, and is what the Deferred fails with (apsw's errors and OSErrors as :mod:`fe_twisted.base.errors`).
         Cancelling the Deferred does not take the work back.
         """
@@ -206,16 +214,35 @@ class Writer:
         return _Batch(works)
 
     def _transact(self, works: list[_Work]) -> _Batch:
-        """All works in one transaction; each by itself if that transaction is lost on the way."""
+        """All works in one transaction; each by itself if that transaction is lost on the way.
+
+        The first try does without savepoints: a savepoint makes FTS5 write out what it has gathered, and most batches have no failure.
+        """
+        try:
+            return self._try(works, guarded=False)
+        except _Undone as undone:
+            self._roll_back()
+            if len(works) == 1:
+                works[0].error = undone.answer
+                return _Batch(works)
+        return self._try(works, guarded=True)
+
+    def _try(self, works: list[_Work], *, guarded: bool) -> _Batch:
+        """Begin, do the works, commit.
+
+        :raises _Undone: when not ``guarded``: a work failed; the transaction may be open.
+        """
         connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            batch = self._each(works)
+            batch = self._each(works, self._guarded if guarded else self._plainly)
             faults.reach("writer.before_commit")
             connection.execute("COMMIT")
             faults.reach("writer.after_commit")
             self.commits += 1
             return batch
+        except _Undone:
+            raise
         except _TransactionLost as lost:
             return self._one_by_one(works, lost.culprit)
         except Exception as error:
@@ -223,24 +250,35 @@ class Writer:
             self._roll_back()
             return _fail_all(works, reason)
 
-    def _each(self, works: list[_Work]) -> _Batch:
-        """Run the works inside the open transaction, each under a savepoint, as many as the time allows."""
-        connection = self.connection
+    def _each(self, works: list[_Work], one: Callable[[_Work], None]) -> _Batch:
+        """Run the works inside the open transaction, as many as the time allows."""
         started = self._now()
         for index, work in enumerate(works):
             if index and self._now() - started > self._max_seconds:
                 return _Batch(works[:index], works[index:])
-            connection.execute("SAVEPOINT work")
-            try:
-                work.result, work.error = work.function(connection), None
-            except Exception as error:
-                work.result, work.error = None, _answer(error, connection)
-                # ENOSPC, an I/O error or lack of memory may make SQLite roll everything back on its own.
-                if not connection.in_transaction:
-                    raise _TransactionLost(work) from error
-                connection.execute("ROLLBACK TO work")
-            connection.execute("RELEASE work")
+            one(work)
         return _Batch(works)
+
+    def _plainly(self, work: _Work) -> None:
+        """One work; its failure is everybody's, for now."""
+        try:
+            work.result, work.error = work.function(self.connection), None
+        except Exception as error:
+            raise _Undone(_answer(error, self.connection)) from error
+
+    def _guarded(self, work: _Work) -> None:
+        """One work under a savepoint; its failure is its own."""
+        connection = self.connection
+        connection.execute("SAVEPOINT work")
+        try:
+            work.result, work.error = work.function(connection), None
+        except Exception as error:
+            work.result, work.error = None, _answer(error, connection)
+            # ENOSPC, an I/O error or lack of memory may make SQLite roll everything back on its own.
+            if not connection.in_transaction:
+                raise _TransactionLost(work) from error
+            connection.execute("ROLLBACK TO work")
+        connection.execute("RELEASE work")
 
     def _one_by_one(self, works: list[_Work], culprit: _Work) -> _Batch:
         """After a lost transaction: all but the culprit again, each in a transaction of its own, so that the next loss hits one only."""
