@@ -40,6 +40,7 @@ from fe_twisted.storage.mailbox.schema import UID_MASK
 Now = Callable[[], datetime.datetime]
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NO_UIDS = "the mailbox has used up all its UIDs; move its messages to a new one"
 
 
 # -- APPEND ---------------------------------------------------------------------------------------
@@ -53,15 +54,26 @@ def append_messages(connection: apsw.Connection, name: str, messages: Sequence[N
     """
     folder = selectable(connection, name, TryCreate)
     fresh = [message for message in messages if not _delivered_before(connection, message.delivery_id, now)]
+    if not fresh:
+        return Outcome(Appended(folder.uidvalidity, [0] * len(messages)))
+    if folder.uidnext + len(fresh) > UID_MASK:
+        raise LimitReached(_NO_UIDS)
+    modseq = folder.modseq + 1
     uids: dict[int, int] = {}
-    if fresh:
-        first = _take_uids(connection, folder, len(fresh))
-        modseq = next_modseq(connection, folder.id)
-        for uid, message in enumerate(fresh, first):
-            _append_one(connection, folder.id, uid, modseq, message, now)
-            uids[id(message)] = uid
-        return Outcome(Appended(folder.uidvalidity, [uids.get(id(message), 0) for message in messages]), {folder.id: modseq})
-    return Outcome(Appended(folder.uidvalidity, [0] * len(messages)))
+    octets = unseen = deleted = 0
+    for uid, message in enumerate(fresh, folder.uidnext):
+        size, flags = _append_one(connection, folder.id, uid, modseq, message, now)
+        octets += size
+        unseen += not flags & SEEN
+        deleted += bool(flags & DELETED)
+        uids[id(message)] = uid
+    # One UPDATE, last, and without RETURNING: that would make FTS5 write out what it has gathered, once for each message.
+    connection.execute(
+        "UPDATE folders SET uidnext = ?, modseq = ?, messages = messages + ?, octets = octets + ?, unseen = unseen + ?,"
+        " deleted = deleted + ? WHERE id = ?",
+        (folder.uidnext + len(fresh), modseq, len(fresh), octets, unseen, deleted, folder.id),
+    )
+    return Outcome(Appended(folder.uidvalidity, [uids.get(id(message), 0) for message in messages]), {folder.id: modseq})
 
 
 def replace_message(
@@ -100,11 +112,14 @@ def _take_uids(connection: apsw.Connection, folder: FolderRow, count: int) -> in
     """
     after = connection.execute("UPDATE folders SET uidnext = uidnext + ? WHERE id = ? RETURNING uidnext", (count, folder.id)).get
     if int(after) > UID_MASK:
-        raise LimitReached("the mailbox has used up all its UIDs; move its messages to a new one")
+        raise LimitReached(_NO_UIDS)
     return int(after) - count
 
 
-def _append_one(connection: apsw.Connection, folder_id: int, uid: int, modseq: int, message: NewMessage, now: datetime.datetime) -> None:
+def _append_one(
+    connection: apsw.Connection, folder_id: int, uid: int, modseq: int, message: NewMessage, now: datetime.datetime
+) -> tuple[int, int]:
+    """The message and its entry; returns its size in octets and its flags."""
     row_id, size = store_message(connection, message.content)
     flags = make_mask(connection, message.flags)
     received = message.internaldate or now
@@ -121,7 +136,7 @@ def _append_one(connection: apsw.Connection, folder_id: int, uid: int, modseq: i
             iso(now),
         ),
     )
-    count_again(connection, folder_id, messages=1, octets=size, unseen=int(not flags & SEEN), deleted=int(bool(flags & DELETED)))
+    return size, flags
 
 
 def store_message(connection: apsw.Connection, content: bytes) -> tuple[int, int]:
