@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fe_twisted.base.errors import NoSuchFolder, NotFound, TryCreate
+from fe_twisted.base.errors import MessageTooLarge, NoSuchFolder, NotFound, TryCreate
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Append, Command, Replace
 from fe_twisted.servers.imap.catenate import made
@@ -10,12 +10,20 @@ from fe_twisted.servers.imap.names import canonical
 from fe_twisted.servers.imap.reply import Reply, no
 from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.servers.imap.view import View
+from fe_twisted.storage.mailbox.api import NewMessage
 
 
 async def append(session: Session, command: Command) -> Reply:
     """Store the messages, all or none; durable before OK."""
     wanted = arguments(command, Append)
-    messages = [await made(session, message) for message in wanted.messages]
+    messages: list[NewMessage] = []
+    # The parser bounds literals; what URLs bring is bounded here, lest a short command fills the memory.
+    room = 2 * session.limits.message_size
+    for message in wanted.messages:
+        messages.append(await made(session, message))
+        room -= len(messages[-1].content)
+        if room < 0:
+            raise MessageTooLarge(f"messages larger than {2 * session.limits.message_size} octets in all")
     try:
         appended = await session.mailbox.append(canonical(wanted.mailbox), messages)
     except NoSuchFolder as error:  # RFC 3501 6.3.11: TRYCREATE, not NONEXISTENT
