@@ -82,7 +82,7 @@ class MailboxFiles:
         sync_directory(str(self.directory))
         return seal.public()
 
-    def open(self, mailbox_id: str, key: bytes, *, readonly: bool = False, cache_kib: int = 2048) -> apsw.Connection:
+    def open(self, mailbox_id: str, key: bytes | bytearray, *, readonly: bool = False, cache_kib: int = 2048) -> apsw.Connection:
         """A connection to a mailbox that is there, with its schema up to date.
 
         :raises DamagedFile: not there, not this key's, or not this mailbox's.

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
-from fe_twisted.base.errors import MailError, NoSuchFolder
+from fe_twisted.base.errors import Later, MailError, NoSuchFolder
+from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
@@ -339,6 +340,7 @@ class LocalMailbox:
         await self._writer.close()
         while self._scan_queue is not None:
             await self._turn()
+        self._connect = _gone
         for connection in (self._reader, self._scanner):
             if connection is not None:
                 connection.close()
@@ -438,6 +440,11 @@ class LocalMailbox:
             log.warning("mailbox.collect", mailbox=self.id, reason=failure.value.reason or failure.value.public)
 
 
+def _gone() -> apsw.Connection:
+    """What opens a connection, of a mailbox that is closed."""
+    raise Later(reason="asked of a mailbox that was closed")
+
+
 def _wake(result: None, waiting: Deferred[None]) -> None:
     waiting.callback(None)
 
@@ -455,9 +462,12 @@ async def open_mailbox(
     :param poll: moves waiting mail into the mailbox it is called with and returns how many messages came.
     :raises DamagedFile, NewerFile, StorageFailed:
     """
+    # The mailbox keeps what opens further connections, and the key is not to lie in memory in the clear for so long.
+    held = KeyInMemory(key)
 
     def reading() -> apsw.Connection:
-        connection = files.open(mailbox_id, key)
+        with held.use() as clear:
+            connection = files.open(mailbox_id, clear)
         connection.pragma("query_only", True)
         return connection
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
-from fe_twisted.base.errors import AlreadyExists, DamagedFile
+from fe_twisted.base.errors import AlreadyExists, DamagedFile, Later
+from fe_twisted.protocols.imap.search import Text
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
@@ -68,6 +70,29 @@ def test_a_watcher_that_fails_takes_nothing_back(mailbox: LocalMailbox) -> None:
     inbox = folder_id(mailbox)
     assert run(mailbox.append("INBOX", [NewMessage(mail(1))])).uids == [1]
     assert heard == [(inbox, mailbox.modseq(inbox))]
+
+
+def test_the_key_is_not_kept_in_the_clear(files: MailboxFiles, clock: Clock) -> None:
+    """The mailbox can open further connections, and holds the key for that only wrapped."""
+    files.create(ID, KEY)
+    key = bytes(bytearray(KEY))
+    before = sys.getrefcount(key)
+    mailbox = run(open_mailbox(files, ID, key, at_once, clock, nothing_waits))
+    assert sys.getrefcount(key) == before
+    add(mailbox, mail(1))
+    assert run(mailbox.search(folder_id(mailbox), Text("nothing"))) == []
+    assert sys.getrefcount(key) == before
+    run(mailbox.close())
+
+
+def test_a_search_after_the_end_opens_nothing(files: MailboxFiles, clock: Clock) -> None:
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    inbox = folder_id(mailbox)
+    run(mailbox.close())
+    with pytest.raises(Later):
+        run(mailbox.search(inbox, Text("nothing")))
+    assert mailbox._scanner is None
 
 
 def test_a_failed_append_stores_nothing(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
