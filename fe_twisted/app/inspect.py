@@ -107,7 +107,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
                 if error.errno == errno.EADDRINUSE:
                     yield Finding(name, "note", f"{interface}: in use; that is right while the server runs")
                 elif error.errno == errno.EACCES:
-                    yield Finding(name, "note", f"{interface}: this user may not try it; the server needs root or CAP_NET_BIND_SERVICE for it")
+                    yield Finding(name, "note", f"{interface}: this user may not try it; the server needs CAP_NET_BIND_SERVICE")
                 else:
                     yield Finding(name, "problem", f"{interface}: {os.strerror(error.errno or 0)}")
                 continue

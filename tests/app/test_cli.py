@@ -70,7 +70,8 @@ def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[
 def test_the_verbs_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path, _ in verbs()} == {
         "init", "check", "domain add", "domain list", "domain remove", "alias add", "alias list", "alias show", "alias remove",
-        "alias password", "alias set", "alias disable", "alias enable", "mailbox check", "mailbox export", "config describe", "version",
+        "alias password", "alias set", "alias disable", "alias enable", "mailbox check", "mailbox stats", "mailbox export", "config describe",
+        "version",
     }  # fmt: skip
 
 
@@ -214,6 +215,13 @@ def test_mailbox_check(shell: Shell, alias: str) -> None:
     }  # fmt: skip
     assert shell.json("mailbox", "check", "me@example.org", "--password-stdin", stdin="x", status=1)["code"] == "wrong_password"
     shell("mailbox", "check", "me@example.org", status=2)
+
+
+def test_mailbox_stats(shell: Shell, alias: str) -> None:
+    found = shell.json("mailbox", "stats", "me@example.org", "--password-stdin", stdin=alias)
+    assert (found["messages"], found["logical"], found["saved_by_attachments"]) == (0, 0, 0)
+    assert found["on_disk"] > 0
+    assert "octets on disk" in shell("mailbox", "stats", "me@example.org", "--password-stdin", stdin=alias)
 
 
 def test_mailbox_export(shell: Shell, alias: str, tmp_path: Path) -> None:

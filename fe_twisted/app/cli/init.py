@@ -115,7 +115,7 @@ def _program() -> str:
 
 
 def _beside(program: str) -> str:
-    """twistd as it is called where ``program`` is called like this."""
+    """How twistd is called where ``program`` is called like this."""
     return program.removesuffix("forwardemail") + "twistd"
 
 

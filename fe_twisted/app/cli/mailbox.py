@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -39,6 +40,30 @@ def check(address: str, password_stdin: bool) -> int:
     text = "\n".join([f"{alias.address}: {len(problems)} problems", *problems]) if problems else f"{alias.address}: all is well"
     out.say(text, {"address": alias.address, "ok": not problems, "problems": problems})
     return 1 if problems else 0
+
+
+@mailbox.command("stats")
+@click.argument("address")
+@_password
+@verb
+def stats(address: str, password_stdin: bool) -> None:
+    """Show what a mailbox holds, and what storing things once and compressed saves."""
+    out = terminal()
+    password = _read(password_stdin)
+    with opened(out.settings()) as store:
+        alias, key = store.accounts.unlock(address, password)
+        found = store.files.stats(alias.mailbox_id or "", key)
+    rows = (
+        ("messages", f"{found.messages:,} ({found.distinct:,} different)"),
+        ("their octets", f"{found.logical:,}"),
+        ("octets on disk", f"{found.on_disk:,}"),
+        ("of these for search", f"{found.index:,}"),
+        ("saved by copies", f"{found.saved_by_copies:,}"),
+        ("saved by attachments", f"{found.saved_by_attachments:,}"),
+        ("saved by compression", f"{found.saved_by_compression:,}"),
+    )
+    text = "\n".join([alias.address, *(f"  {name:<22}{value:>20}" for name, value in rows)])
+    out.say(text, {"address": alias.address, **dataclasses.asdict(found)})
 
 
 @mailbox.command("export")

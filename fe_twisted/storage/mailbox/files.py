@@ -18,6 +18,7 @@ from fe_twisted.storage.mailbox.check import problems
 from fe_twisted.storage.mailbox.folders import STANDARD_FOLDERS, create_folder, set_subscribed
 from fe_twisted.storage.mailbox.rows import iso
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
+from fe_twisted.storage.mailbox.stats import Stats, stats
 from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, connect, header, migrate, storage_errors, sync_directory
 
 #: Chosen by measurement (bulk delivery of 10 KB messages, ChaCha20): 4096 took 1.4 times as long, 16384 1.3 times and a third more disk.
@@ -116,6 +117,15 @@ class MailboxFiles:
         connection = self.open(mailbox_id, key)
         with contextlib.closing(connection), storage_errors(connection):
             return problems(connection)
+
+    def stats(self, mailbox_id: str, key: bytes) -> Stats:
+        """What it holds, and what storing things once and compressed saves.
+
+        :raises DamagedFile: it cannot be opened.
+        """
+        connection = self.open(mailbox_id, key)
+        with contextlib.closing(connection), storage_errors(connection):
+            return stats(connection)
 
     def export(self, mailbox_id: str, key: bytes, output: Path, password: str) -> None:
         """Write a copy that any SQLite3 Multiple Ciphers program opens with the password alone (its ordinary ChaCha20 passphrase mode).
