@@ -1,7 +1,8 @@
 """What the link costs: ``python bench/link.py [--messages N] [--megabytes N] [--rounds N] [--json]``.
 
 One mailbox, asked in this process, and asked over a unix socket at another process that holds it; both in turn, so that the ratios are of
-the same minutes.  Times are milliseconds.
+the same minutes.  Times are milliseconds, by the clock and of the processor (the link's: here, and in the other process).  The processor's
+say more on a machine that has other work: the slower of the two processes sets the pace when both have a core.
 """
 
 from __future__ import annotations
@@ -81,14 +82,32 @@ async def fill(mailbox: Mailbox, messages: int, megabytes: int) -> None:
         await mailbox.append("INBOX", [NewMessage(mail(1_000_000 + number, 1 << 20))])
 
 
-async def timed(rounds: int, work: Callable[[], Awaitable[Any]]) -> list[float]:
-    """Milliseconds of each round."""
-    found = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        await work()
-        found.append((time.perf_counter() - began) * 1000)
-    return found
+class Timing:
+    """Milliseconds of rounds: by the clock, and of the processor in processes."""
+
+    def __init__(self, *processes: int) -> None:
+        self.processes = processes
+        self.clock: list[float] = []
+        self.cpu = [0.0] * len(processes)
+
+    async def run(self, rounds: int, work: Callable[[], Awaitable[Any]]) -> None:
+        """So many rounds more."""
+        before = [cpu(process) for process in self.processes]
+        for _ in range(rounds):
+            began = time.perf_counter()
+            await work()
+            self.clock.append((time.perf_counter() - began) * 1000)
+        self.cpu = [sum_ + cpu(process) - was for sum_, process, was in zip(self.cpu, self.processes, before, strict=True)]
+
+    def each(self) -> list[float]:
+        """Milliseconds of the processor for one round, in each process."""
+        return [total / len(self.clock) for total in self.cpu]
+
+
+def cpu(process: int) -> float:
+    """Milliseconds of the processor that a process has used, all its threads."""
+    tasks = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
 
 
 async def fetch(mailbox: Mailbox, folder: int, columns: list[Any]) -> int:
@@ -99,8 +118,8 @@ async def fetch(mailbox: Mailbox, folder: int, columns: list[Any]) -> int:
     return rows
 
 
-async def measure(local: Mailbox, remote: Mailbox, rounds: int) -> dict[str, Any]:
-    """Both in turn, the best of each round against the other."""
+async def measure(local: Mailbox, remote: Mailbox, server: int, rounds: int) -> dict[str, Any]:
+    """Both in turn."""
     archive = (await local.select("Archive", claim_recent=False)).folder_id
     inbox = (await local.select("INBOX", claim_recent=False)).folder_id
     kinds: dict[str, tuple[int, Callable[[Mailbox], Awaitable[Any]]]] = {
@@ -112,15 +131,15 @@ async def measure(local: Mailbox, remote: Mailbox, rounds: int) -> dict[str, Any
     }
     report: dict[str, Any] = {}
     for name, (count, work) in kinds.items():
-        here: list[float] = []
-        there: list[float] = []
+        here, there = Timing(os.getpid()), Timing(os.getpid(), server)
         await work(local)
         await work(remote)
         for _ in range(5):
-            here += await timed(max(1, count // 5), partial(work, local))
-            there += await timed(max(1, count // 5), partial(work, remote))
-        a, b = statistics.median(here), statistics.median(there)
-        figures = {"in process": a, "over the link": b, "speed ratio": a / b, "longer by": b - a}
+            await here.run(max(1, count // 5), partial(work, local))
+            await there.run(max(1, count // 5), partial(work, remote))
+        a, b = statistics.median(here.clock), statistics.median(there.clock)
+        figures = {"in process": a, "link": b, "ratio": a / b, "longer by": b - a, "cpu in process": here.each()[0]}
+        figures |= {"cpu link here": there.each()[0], "there": there.each()[1], "cpu ratio": here.each()[0] / max(there.each())}
         report[name] = {key: round(value, 3) for key, value in figures.items()}
     return report
 
@@ -147,7 +166,7 @@ async def run(arguments: argparse.Namespace, folder: Path, server: list[subproce
     link.start()
     local = await mailboxes.open(ID, KEY)
     remote = await open_remote(link, ID, KEY, print)
-    report = await measure(local, remote, arguments.rounds)
+    report = await measure(local, remote, server[0].pid, arguments.rounds)
     await remote.close()
     link.stop()
     await mailboxes.close_all()

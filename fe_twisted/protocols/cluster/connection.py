@@ -144,8 +144,11 @@ class Connection:
         raise NotImplementedError
 
     def _send(self, frame: Frame) -> None:
+        self._send_octets(encode(frame))
+
+    def _send_octets(self, frame: bytes) -> None:
         if not self._closed:
-            self._write(encode(frame))
+            self._write(frame)
 
 
 @dataclass(slots=True)
@@ -191,7 +194,7 @@ class Answering(Connection):
             return None if found.sending.done else False
         if piece.flags & Flags.STREAM:
             del self._calls[call]
-        self._send(piece)
+        self._send_octets(piece.frame)
         return True
 
     def fail(self, call: int, name: str, public: str) -> None:
@@ -340,7 +343,7 @@ class Calling(Connection):
             return False
         if found.sending.done:
             found.sending = None
-        self._send(piece)
+        self._send_octets(piece.frame)
         return True
 
     def take(self, call: int) -> tuple[bytes | None, bool]:

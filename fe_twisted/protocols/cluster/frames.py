@@ -11,6 +11,7 @@ import enum
 import io
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -124,12 +125,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A piece of a request's body or of its answer."""
+    """A piece of a request's body or of its answer.
+
+    :param data: a view of the message that it came in; the octets are not copied for it.
+    """
 
     kind: ClassVar[int] = 4
     id: int
     flags: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +202,16 @@ _DATA_PREFIX = b"\x84\x04\x1a"
 def encode(frame: Frame) -> bytes:
     """The frame as bytes; what is not within the limits is the caller's bug."""
     if isinstance(frame, Data):
-        return _DATA.pack(0x84, 4, 0x1A, frame.id, frame.flags, 0x5A, len(frame.data)) + frame.data
+        return encode_data(frame.id, frame.flags, [frame.data], len(frame.data))
     if isinstance(frame, Request):  # its body is written as it is too
         head = cbor2.dumps([frame.kind, frame.id, frame.method, frame.mailbox, frame.key, frame.credit, frame.size])
         return b"".join((b"\x88", head[1:], b"\x5a", len(frame.body).to_bytes(4, "big"), frame.body))
     return cbor2.dumps([frame.kind, *(getattr(frame, name) for name in frame.__slots__)])
+
+
+def encode_data(number: int, flags: int, parts: Sequence[bytes | memoryview], length: int) -> bytes:
+    """The ``Data`` frame of these parts, which have so many octets together; they are copied once."""
+    return b"".join((_DATA.pack(0x84, 4, 0x1A, number, flags, 0x5A, length), *parts))
 
 
 def decode(message: bytes) -> Frame:
@@ -236,7 +245,7 @@ def _decode_data(message: bytes) -> Data:
     _, _, _, number, flags, string, length = _DATA.unpack_from(message)
     if string != 0x5A or length != len(message) - _DATA.size or length > PIECE or flags > 3 or not number:
         raise BadFrame("Data: bad fields")
-    return Data(number, flags, message[_DATA.size :])
+    return Data(number, flags, memoryview(message)[_DATA.size :])
 
 
 def _array(message: bytes) -> list[Any]:

@@ -11,10 +11,17 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fe_twisted.protocols.cluster.frames import MAX_BODY, PIECE, WINDOW, Data, Flags
+from fe_twisted.protocols.cluster.frames import MAX_BODY, PIECE, WINDOW, Data, Flags, encode_data
 from fe_twisted.protocols.cluster.handshake import Reason, Refusal
 
 Buffer = bytes | bytearray | memoryview
+
+
+class Piece(NamedTuple):
+    """A ``Data`` frame, ready for the wire, and the flags that it has."""
+
+    flags: Flags
+    frame: bytes
 
 
 class Sending:
@@ -43,17 +50,18 @@ class Sending:
         """The receiver gives more credit."""
         self._credit += octets
 
-    def next(self) -> Data | None:
+    def next(self) -> Piece | None:
         """The next piece, or None: nothing is left, or there is no credit for it."""
         if not self._queue:
             if not self._flags:
                 return None
             flags, self._flags = self._flags, Flags.NOTHING
-            return Data(self._id, flags, b"")
+            return Piece(flags, encode_data(self._id, flags, (), 0))
         room = min(self._credit, PIECE)
         if room <= 0:
             return None
         taken: list[memoryview] = []
+        before = room
         while self._queue and room:
             part = self._queue.popleft()
             if len(part) > room:
@@ -61,12 +69,12 @@ class Sending:
                 part = part[:room]
             taken.append(part)
             room -= len(part)
-        data = bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
-        self._credit -= len(data)
-        if self._queue:
-            return Data(self._id, Flags.NOTHING, data)
-        flags, self._flags = self._flags, Flags.NOTHING
-        return Data(self._id, flags, data)
+        octets = before - room
+        self._credit -= octets
+        flags = Flags.NOTHING
+        if not self._queue:
+            flags, self._flags = self._flags, Flags.NOTHING
+        return Piece(flags, encode_data(self._id, flags, taken, octets))
 
     @property
     def done(self) -> bool:
@@ -93,7 +101,7 @@ class Receiving:
     def __init__(self, window: int = WINDOW, most: int = MAX_BODY) -> None:
         self._allowed = window
         self._most = most
-        self._pieces: list[bytes] = []
+        self._pieces: list[Buffer] = []
         self._size = 0
         self._owed = 0
         self._held = 0
@@ -120,8 +128,7 @@ class Receiving:
             self._pieces.append(piece.data)
         self._owed += octets
         if piece.flags & Flags.ITEM:
-            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self.waiting.append(Item(data, self._owed))
+            self.waiting.append(Item(b"".join(self._pieces), self._owed))
             self._pieces, self._size, self._owed = [], 0, 0
         if piece.flags & Flags.STREAM:
             if self._pieces:

@@ -70,6 +70,7 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
 
     def onOpen(self) -> None:
         """The WebSocket is there; now the peers prove themselves."""
+        self.widen()
         self.registerProducer(self, True)
         self._deadline = self.factory.clock.callLater(PROVE, self._slow)
         self.session = self.factory.begin(self)
