@@ -19,8 +19,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from fe_twisted.app.claim import claim
 from fe_twisted.app.door import LocalDoor
-from fe_twisted.app.store import open_store
+from fe_twisted.app.store import Store, open_store
 from fe_twisted.base import faults, log
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.base.settings import Settings
@@ -63,6 +64,11 @@ def build(settings: Settings, reactor: Any, sockets: Sockets) -> Parts:
 
     # Storage.
     store = open_store(settings)
+    try:
+        claimed = claim(settings.mailbox_folder)
+    except (BadSettings, OSError):
+        store.directory.close()
+        raise
     lookups = Lookups(store.directory, run_in_thread)
     spool = Spool(store.files.temporary_path, store.server_key, run_in_thread, reactor, cipher=settings.cipher)
     merge = Merge(spool, run_in_thread)
@@ -100,7 +106,7 @@ def build(settings: Settings, reactor: Any, sockets: Sockets) -> Parts:
 
     # In the order in which they start; they stop the other way round.
     parts = Parts(tls)
-    Storage(pool, [mailboxes.close_all, spool.close], store.directory.close).setServiceParent(parts)
+    Storage(pool, [mailboxes.close_all, spool.close], lambda: _let_go(store, claimed)).setServiceParent(parts)
     look = TimerService(LOOK, _look, door)
     look.clock = reactor
     look.setServiceParent(parts)
@@ -215,6 +221,12 @@ class Listeners(Service):
             await ending
         except Exception as error:
             log.warning("server.impatient", seconds=self._patience, reason=type(error).__name__)
+
+
+def _let_go(store: Store, claimed: int) -> None:
+    """Close what is left when no thread runs any more."""
+    store.directory.close()
+    os.close(claimed)
 
 
 async def _end(mx: MxFactory, reactor: Any) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fe_twisted.app.claim import claim
 from fe_twisted.app.setup import create
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,6 +55,19 @@ def test_a_taken_port_ends_a_daemon_with_a_reason_instead_of_hanging(tmp_path: P
         assert done.returncode == 1
         assert f"forwardemail: port {port} (mx) on 127.0.0.1 cannot be had" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_two_servers_never_share_mailboxes(tmp_path: Path) -> None:
+    """On other ports they could; then one would take a temporary mailbox away in which the other has just stored a message."""
+    data = tmp_path / "data"
+    make(data)
+    claimed = claim(data / "mailboxes")
+    done = twistd(data, "-n", "--pidfile=")
+    assert done.returncode == 1
+    assert "another server is running with the mailboxes in" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    os.close(claimed)
+    os.close(claim(data / "mailboxes"))
 
 
 def test_in_the_background_it_serves_reloads_and_stops(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""One server at a time for one folder of mailboxes.
+
+SQLite keeps two processes from damaging a file, but not one from taking an empty temporary mailbox away while the other is about to add a
+message to it: that message would be acknowledged and gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from fe_twisted.base.errors import BadSettings
+
+
+def claim(folder: Path) -> int:
+    """Claim the folder until the descriptor that is returned is closed, or the process ends in whatever way.
+
+    :raises BadSettings: another server has claimed it.
+    :raises OSError: it is not there or cannot be locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise BadSettings(f"another server is running with the mailboxes in {folder}") from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
