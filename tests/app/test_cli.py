@@ -233,6 +233,14 @@ def test_mailbox_export(shell: Shell, alias: str, tmp_path: Path) -> None:
     assert again["code"] == "already_exists"
 
 
+def test_check_tells_of_waiting_mail_that_was_moved_aside(shell: Shell, alias: str) -> None:
+    """It was accepted, and nobody but an operator looks for it any more."""
+    aside = shell.data / "mailboxes" / ("0" * 24 + "-tmp.damaged-1")
+    aside.touch(mode=0o600)
+    found = shell.json("check", status=1)
+    assert [aside.name in each["detail"] for each in found["checks"] if each["status"] == "problem"] == [True]
+
+
 def test_check_finds_what_is_wrong(shell: Shell, alias: str) -> None:
     assert shell.json("check")["ok"] is True
     mailbox = shell.data / "mailboxes" / f"{shell.json('alias', 'show', 'me@example.org')['mailbox']}.sqlite"
