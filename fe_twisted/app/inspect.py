@@ -69,7 +69,7 @@ def _files(store: Store) -> Iterator[Finding]:
             if path.stem.endswith("-tmp") and path.stem.removesuffix("-tmp") not in known:
                 sentences.append(f"{path.name} holds waiting mail of no mailbox; it can be deleted")
         if "-tmp.damaged-" in path.name and not path.name.endswith(("-wal", "-shm")):
-            sentences.append(f"{path.name} was damaged and may hold mail that was accepted; what could be read at once was kept, see the log")
+            sentences.append(f"{path.name} was damaged and may hold mail that was accepted; the log says what was saved from it")
         if path.stat().st_mode & 0o077:
             sentences.append(f"{path.name} can be read by others; run: chmod 600 {path}")
     for sentence in sentences:

@@ -69,12 +69,15 @@ def _folders(connection: apsw.Connection) -> Iterator[str]:
             yield f"folder {row.id}: UID {counted[4]} is not below UIDNEXT {row.uidnext}"
         if counted[5] > row.modseq:
             yield f"folder {row.id}: modseq {counted[5]} is above HIGHESTMODSEQ {row.modseq}"
-        yield from _expunged(connection, row.id, row.uidnext, row.modseq)
+        yield from _expunged(connection, row.id, row.uidnext, row.modseq, counted[0])
 
 
-def _expunged(connection: apsw.Connection, folder_id: int, uidnext: int, highest: int) -> Iterator[str]:
+def _expunged(connection: apsw.Connection, folder_id: int, uidnext: int, highest: int, present: int) -> Iterator[str]:
     base = folder_id << FOLDER_SHIFT
     logged: list[Any] = connection.execute("SELECT first, last, modseq FROM expunged WHERE folder_id = ?", (folder_id,)).fetchall()
+    lost = uidnext - 1 - present - sum(last - first + 1 for first, last, _ in logged)
+    if lost:
+        yield f"folder {folder_id}: of {lost} UIDs nobody knows what became: they are neither there nor logged as expunged"
     for first, last, modseq in logged:
         if not 0 < first <= last < uidnext or modseq > highest:
             yield f"folder {folder_id}: expunge log has UIDs {first}-{last} at modseq {modseq}"

@@ -95,6 +95,20 @@ def test_a_search_after_the_end_opens_nothing(files: MailboxFiles, clock: Clock)
     assert mailbox._scanner is None
 
 
+def test_a_lost_message_is_noticed_even_if_all_counters_agree(files: MailboxFiles, clock: Clock) -> None:
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, mail(1), mail(2))
+    run(mailbox.close())
+    connection = files.open(ID, KEY)
+    connection.execute("INSERT INTO orphans(message_id) SELECT message_id FROM entries ORDER BY id LIMIT 1")
+    octets = connection.execute("SELECT size FROM messages WHERE id IN (SELECT message_id FROM orphans)").get
+    connection.execute("DELETE FROM entries WHERE message_id IN (SELECT message_id FROM orphans)")
+    connection.execute("UPDATE folders SET messages = 1, unseen = 1, octets = octets - ? WHERE name = 'INBOX'", (octets,))
+    connection.close()
+    assert ["nobody knows what became" in problem for problem in files.check(ID, KEY)] == [True]
+
+
 def test_a_failed_append_stores_nothing(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     from fe_twisted.storage.mailbox import messages
 
