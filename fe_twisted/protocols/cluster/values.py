@@ -168,6 +168,13 @@ class Shape:
     read: Read
 
 
+class _Columns(Shape):
+    """What ``list[tuple[Any, ...]]`` is on the wire, as columns on both sides: many rows without a tuple for each."""
+
+    def __init__(self) -> None:
+        self.write, self.read = _write_columns, _read_columns
+
+
 def encode(shape: Shape, value: Any) -> list[Buffer]:
     """See :meth:`Codec.encode`."""
     parts: list[Buffer] = []
@@ -407,20 +414,28 @@ def _rows() -> tuple[Write, Read]:
     """Rows of a table."""
 
     def write(value: Any, parts: list[Buffer]) -> Any:
-        return [len(value), [_write_column(column, parts) for column in zip(*value, strict=True)]]
+        return _write_columns(list(zip(*value, strict=True)), parts)
 
     def read(raw: Any, parts: list[bytes]) -> Any:
-        if type(raw) is not list or len(raw) != 2 or type(raw[0]) is not int or type(raw[1]) is not list:
-            raise BadValue("not rows")
-        columns = [_read_column(column, parts) for column in raw[1]]
-        if any(len(column) != raw[0] for column in columns) or (raw[0] and not columns):
-            raise BadValue("rows of different length")
-        return list(zip(*columns, strict=True))
+        return list(zip(*_read_columns(raw, parts), strict=True))
 
     return write, read
 
 
-def _write_column(column: tuple[Any, ...], parts: list[Buffer]) -> Any:
+def _write_columns(columns: Sequence[Sequence[Any]], parts: list[Buffer]) -> Any:
+    return [len(columns[0]) if columns else 0, [_write_column(column, parts) for column in columns]]
+
+
+def _read_columns(raw: Any, parts: list[bytes]) -> list[list[Any]]:
+    if type(raw) is not list or len(raw) != 2 or type(raw[0]) is not int or type(raw[1]) is not list:
+        raise BadValue("not rows")
+    columns = [_read_column(column, parts) for column in raw[1]]
+    if any(len(column) != raw[0] for column in columns) or (raw[0] and not columns):
+        raise BadValue("rows of different length")
+    return columns
+
+
+def _write_column(column: Sequence[Any], parts: list[Buffer]) -> Any:
     """A number: a long list of integers.  A list: the values.  A map: octets, each a byte string of its own, or all joined."""
     if len(column) >= MANY and _only(column, int):
         parts.append(_long_list(column))
@@ -462,6 +477,10 @@ def _cut(first: Any, parts: list[bytes]) -> list[bytes]:
     if (ends[-1] if ends else 0) != len(joined):
         raise BadValue("octets that do not add up")
     return [joined[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+
+
+#: Rows, taken and given as columns of the same length.
+COLUMNS: Shape = _Columns()
 
 
 def _only(values: Iterable[Any], kind: type) -> bool:

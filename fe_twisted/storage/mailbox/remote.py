@@ -23,7 +23,7 @@ from fe_twisted.clients.link.conversation import Answer, Conversation, LinkLost
 from fe_twisted.clients.link.link import REPEATS, Link
 from fe_twisted.protocols.cluster.frames import KEY
 from fe_twisted.protocols.cluster.signature import Signature
-from fe_twisted.protocols.cluster.values import BadValue, Buffer, Codec, Shape, decode, encode
+from fe_twisted.protocols.cluster.values import COLUMNS, BadValue, Buffer, Codec, Shape, decode, encode
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.imap import search, sort
 from fe_twisted.protocols.imap.search import Ranges
@@ -33,6 +33,9 @@ from fe_twisted.storage.mailbox.local import LocalMailbox
 
 #: Octets of an item of an answer below which the next one may be twice as long.
 LIGHT = 48 * 1024
+
+#: Rows of one batch at most.
+ROWS = 500
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,22 +100,29 @@ class Method:
         return encode(self.signature.result, value)
 
     async def _stream(self, items: AsyncGenerator[list[Any], None]) -> AsyncGenerator[Sequence[Buffer], None]:
-        """Lists, the first as it comes, then twice as many at once each time while they are light: a message costs as much as many rows."""
-        together: list[Any] = []
+        """Rows: the first as they come, then twice as many at once each time while they are light, as a message costs as much as many rows.
+
+        They are put together by columns, because tuples that live on for a while cost more in the collection of garbage than all the rest.
+        """
+        columns: list[list[Any]] = []
         held = most = 1
         try:
-            async for item in items:
-                together += item
+            async for rows in items:
+                if columns:
+                    for column, more in zip(columns, zip(*rows, strict=True), strict=True):
+                        column += more
+                else:
+                    columns = [list(column) for column in zip(*rows, strict=True)]
                 held -= 1
                 if held:
                     continue
-                encoded = encode(self.signature.result, together)
+                encoded = encode(COLUMNS, columns)
                 yield encoded
-                together = []
+                columns = []
                 most = most * 2 if sum(map(len, encoded)) < LIGHT else 1
                 held = most
-            if together:
-                yield encode(self.signature.result, together)
+            if columns:
+                yield encode(COLUMNS, columns)
         finally:
             await items.aclose()
 
@@ -245,11 +255,12 @@ class RemoteMailbox:
             try:
                 answer = await self._stream(self._fetch.signature, (folder_id, uids, wanted), {"changed_since": changed_since})
                 async for item in answer:
-                    rows: list[Row] = read_answer(self._fetch.signature.result, item)
-                    if not rows:
-                        continue
-                    uids, lost = _above(uids, rows[-1][at]), 0
-                    yield [row[:-1] for row in rows] if added else rows
+                    columns_: list[list[Any]] = read_answer(COLUMNS, item)
+                    came = columns_[at] if len(columns_) == len(wanted) else []
+                    for start in range(0, len(came), ROWS):
+                        cut = [column[start : start + ROWS] for column in columns_[: len(columns)]]
+                        uids, lost = _above(uids, came[start : start + ROWS][-1]), 0
+                        yield list(zip(*cut, strict=True))
                 return
             except LinkLost:
                 lost += 1
