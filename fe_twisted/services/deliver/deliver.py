@@ -47,9 +47,9 @@ class Deliver:
         """
         if alias.mailbox_id is None or alias.sealing_key is None:
             raise errors.NotReady
-        self._check(alias.mailbox_id)
         faults.reach("deliver.start")
         if not await self._append(alias.mailbox_id, content, delivery_id, received_at):
+            self._check(alias.mailbox_id)
             await self._seal(alias.mailbox_id, alias.sealing_key, Waiting(delivery_id, received_at, content, INBOX))
         # Again: the file may have gone meanwhile, and what was stored with it.
         self._check(alias.mailbox_id)
