@@ -15,7 +15,8 @@ from tests.corpus.mail import Sample
 
 # fmt: off
 _WORDS = (
-    "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima", "mike", "november", "oscar",
+    "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima", "mike",
+    "november", "oscar",
     "papa", "quebec", "romeo", "sierra", "tango", "uniform", "victor", "whiskey", "xray", "yankee", "zulu", "invoice", "meeting", "report",
     "holiday", "budget", "Grüße", "naïve", "東京", "Привет",
 )

@@ -485,7 +485,8 @@ RULES: tuple[Rule, ...] = (
         "structure|section|binary",
         _ANYTHING,
         "either",
-        "not a multipart of RFC 2046 section 5.1.1: no closing delimiter, or none at all, one that is the beginning of another or of a longer "
+        "not a multipart of RFC 2046 section 5.1.1: no closing delimiter, or none at all, one that is the beginning of another or "
+        "of a longer "
         "line, "
         "nothing "
         "between two, more than 70 characters; Dovecot takes any line that begins with one for it, we those that are one and nothing else",
