@@ -9,6 +9,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, Refused, TryCreate
+from fe_twisted.protocols.imap.search import All, And, Body, Compare, Date, DateOf, Flag, Header, Key, Not, Or, Size, Uids
+from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, SEEN, Mailbox, NewMessage
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
@@ -275,3 +277,47 @@ def test_fetch_in_batches_is_complete(mailbox: Mailbox) -> None:
     assert [row[0] for row in rows(mailbox, "INBOX", "uid", "content")] == list(range(1, 1204))
     picked = run(collect(mailbox.fetch(folder_id(mailbox), ((3, 4), (1200, 5000)), ["uid", "size"])))
     assert [row[0] for row in picked] == [3, 4, 1200, 1201, 1202, 1203]
+
+
+def test_questions_of_every_kind(mailbox: Mailbox) -> None:
+    add(mailbox, mail(1, b"alpha\r\n"), mail(2, b"beta\r\n"), mail(3, b"alpha beta\r\n"))
+    inbox = folder_id(mailbox)
+    day = datetime.date(2026, 1, 1)
+    program = And(
+        (
+            Or(Body("alpha"), Not(Uids(((1, 2),)))),
+            Date(DateOf.INTERNAL, Compare.SINCE, day),
+            Header("subject", "number"),
+            Size(Compare.LARGER, 1),
+            Not(Flag("\\Deleted")),
+        )
+    )
+    assert run(mailbox.search(inbox, program)) == [1, 3]
+    deep: Key = All()
+    for _ in range(100):
+        deep = Not(Not(deep))
+    assert run(mailbox.search(inbox, deep)) == [1, 2, 3]
+    order = [Criterion(SortKey.SUBJECT, reverse=True), Criterion(SortKey.ARRIVAL)]
+    assert run(mailbox.sort(inbox, All(), order)) == [3, 2, 1]
+    assert sorted(run(mailbox.thread(inbox, All(), Algorithm.ORDEREDSUBJECT)).uids) == [1, 2, 3]
+    assert run(mailbox.quota()).messages == 3
+    run(mailbox.store(inbox, ((2, 2),), "add", frozenset({"\\Deleted"})))
+    assert run(mailbox.deleted_octets("INBOX")) == len(mail(2, b"beta\r\n"))
+    before = run(mailbox.changes(inbox, 0, 1, claim_recent=False)).modseq
+    run(mailbox.expunge(inbox, None))
+    assert run(mailbox.vanished(inbox, before)) == ((2, 2),)
+
+
+def test_annotations(mailbox: Mailbox) -> None:
+    values = [("/private/comment", b"a note"), ("/private/long", bytes(range(256)) * 20), ("/private/none", None)]
+    run(mailbox.set_metadata("INBOX", values))
+    found = dict(run(mailbox.get_metadata("INBOX", ["/private"], -1)))
+    assert found == {"/private/comment": b"a note", "/private/long": bytes(range(256)) * 20}
+    assert dict(run(mailbox.get_metadata("INBOX", ["/private/none"], 0))) == {"/private/none": None}
+
+
+def test_a_message_takes_the_place_of_another(mailbox: Mailbox) -> None:
+    add(mailbox, mail(1), mail(2))
+    replaced = run(mailbox.replace(folder_id(mailbox), 1, "INBOX", NewMessage(mail(3), frozenset({"\\Draft"}))))
+    assert list(replaced.uids) == [3]
+    assert rows(mailbox, "INBOX", "uid", "content") == [(2, mail(2)), (3, mail(3))]
