@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import imap, mx, report, sessions
+from bench.dovecot import VARIANTS
 
 Benchmark = Callable[[report.Report, argparse.Namespace], None]
 BENCHMARKS: dict[str, Benchmark] = {
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages and fewer rounds")
     parser.add_argument("--only", action="append", choices=sorted(BENCHMARKS), metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
     parser.add_argument("--large", action="store_true", help="also with 100,000 messages")
+    parser.add_argument("--peers", metavar="NAME,…", help="only these of Dovecot's formats in imap and tls: " + ", ".join(VARIANTS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
     options = parser.parse_args()
     results = report.Report()

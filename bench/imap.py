@@ -35,17 +35,22 @@ Messages = Sequence[tuple[str, bytes]]
 
 def run(report: Report, options: argparse.Namespace) -> None:
     """All variants on a mailbox of 10,000; of 1,000 when it has to be quick."""
-    _compare(report, "IMAP", 1_000 if options.quick else 10_000, tuple(dovecot.VARIANTS))
+    _compare(report, "IMAP", 1_000 if options.quick else 10_000, _peers(options, tuple(dovecot.VARIANTS)))
 
 
 def run_tls(report: Report, options: argparse.Namespace) -> None:
     """Over TLS, beside the fastest of Dovecot's formats."""
-    _compare(report, "IMAP over TLS", 1_000 if options.quick else 10_000, ("maildir", "sdbox"), tls=True)
+    _compare(report, "IMAP over TLS", 1_000 if options.quick else 10_000, _peers(options, ("maildir", "sdbox")), tls=True)
 
 
 def run_large(report: Report, options: argparse.Namespace) -> None:
     """With 100,000 messages; 10,000 when it has to be quick."""
     _compare(report, "IMAP, large", 10_000 if options.quick else 100_000, ("sdbox",))
+
+
+def _peers(options: argparse.Namespace, variants: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the variants that are asked for."""
+    return tuple(name for name in variants if not options.peers or name in options.peers.split(","))
 
 
 def _compare(report: Report, bench: str, count: int, variants: tuple[str, ...], *, tls: bool = False) -> None:

@@ -117,7 +117,7 @@ MEASURES = (
     _command("SEARCH SUBJECT", "SEARCH SUBJECT tudi", answers.numbers),
     _command("SEARCH BODY rare", f"SEARCH BODY {RARE}", answers.numbers),
     _command("SEARCH TEXT common", f"SEARCH TEXT {COMMON}", answers.numbers),
-    _command("UID SEARCH SINCE", "UID SEARCH SINCE 1-Jul-2026", answers.numbers),
+    _command("UID SEARCH SINCE", "UID SEARCH SINCE 1-Jul-2025", answers.numbers),
     _command("SORT DATE", "SORT (DATE) UTF-8 ALL", answers.order),
     _command("SORT SUBJECT", "SORT (SUBJECT) UTF-8 ALL", answers.order),
     _command("THREAD REFERENCES", "THREAD REFERENCES UTF-8 ALL", answers.threads),
