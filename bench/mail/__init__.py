@@ -1,1 +1,0 @@
-"""Mail in and out, measured: acceptance, merge, login, reading, memory; ``python -m bench.mail``."""
