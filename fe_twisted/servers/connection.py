@@ -73,3 +73,7 @@ class Outlet:
         self._behind = True
         # A connection that is lost: Twisted finds that out once more, and does what has to be done then.
         transport.write(data[sent:] if isinstance(sent, int) else data)  # type: ignore[no-untyped-call]
+
+    def caught_up(self) -> None:
+        """Twisted has sent all that it held: to be called from ``resumeProducing`` only, which it calls when its buffer is empty."""
+        self._behind = False

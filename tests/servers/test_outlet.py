@@ -93,3 +93,36 @@ def test_never_past_tls(pair: Pair) -> None:
     Outlet(wrapper).write(b"secret")
     assert wrapper.value() == b"secret"
     assert pair.received() == b""
+
+
+class Waiting:
+    """A producer that tells the outlet when Twisted's buffer is empty."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.outlet = outlet
+        self.pauses = 0
+
+    def pauseProducing(self) -> None:
+        self.pauses += 1
+
+    def resumeProducing(self) -> None:
+        self.outlet.caught_up()
+
+    def stopProducing(self) -> None:
+        """Nothing to stop."""
+
+
+def test_a_buffer_that_was_emptied_makes_the_way_direct_again(pair: Pair) -> None:
+    producer = Waiting(pair.outlet)
+    pair.transport.registerProducer(producer, True)
+    big = bytes(range(256)) * 8000
+    pair.outlet.write(big)
+    assert producer.pauses == 1
+    received = pair.received()
+    while pair.reactor.getWriters():
+        pair.outlet.write(b"")
+        pair.transport.doWrite()
+        received += pair.received()
+    pair.outlet.write(b"direct")
+    assert not pair.reactor.getWriters()
+    assert received + pair.received() == big + b"direct"

@@ -23,7 +23,7 @@ from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import BadCommand, Command, ContinuationLine, Event, NeedContinuation
 from fe_twisted.protocols.imap.deflate import Deflate
 from fe_twisted.protocols.imap.parse import Parser
-from fe_twisted.servers.connection import is_loopback
+from fe_twisted.servers.connection import Outlet, is_loopback
 from fe_twisted.servers.imap.capability import capability_code
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply
 from fe_twisted.servers.imap.session import Session, State
@@ -64,6 +64,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._paused = False
         self._stall: Any = None
         self._linger: Any = None
+        self._outlet = Outlet(None)
         self._again: Any = None
         self._working: Any = None
         self._between = False
@@ -80,6 +81,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
     def connectionMade(self) -> None:
         """Greet, or say that there are too many."""
         factory = self.factory
+        self._outlet = Outlet(self.transport)
         self._since = factory.clock.seconds()
         self.peer = getattr(self.transport.getPeer(), "host", None) or LOCAL
         self.secure = ISSLTransport.providedBy(self.transport)
@@ -183,7 +185,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:
-        self.resumeProducing()
+        self._go_on()
         if self._line is not None:
             waiting, self._line = self._line, None
             waiting.errback(Disconnected())
@@ -213,7 +215,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         if self._deflate is not None:
             data = self._deflate.compress(data)
         self._bytes_out += len(data)
-        self.transport.write(data)
+        self._outlet.write(data)
 
     async def drained(self) -> None:
         """Wait while the transport holds more than it wants.
@@ -234,6 +236,10 @@ class ImapProtocol(Protocol, TimeoutMixin):
 
     def resumeProducing(self) -> None:
         """The transport's buffer has room again."""
+        self._outlet.caught_up()
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._paused = False
         if self._stall is not None:
             if self._stall.active():
