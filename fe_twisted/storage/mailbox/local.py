@@ -221,7 +221,7 @@ class LocalMailbox:
 
     async def move(self, folder_id: int, uids: Ranges, target: str) -> Copied:
         """See the interface."""
-        return await self._write(lambda c: messages.move_messages(c, folder_id, uids, target))
+        return await self._write(lambda c: messages.move_messages(c, folder_id, uids, target, self._now()))
 
     async def expunge(self, folder_id: int, uids: Ranges | None) -> Expunged:
         """See the interface."""

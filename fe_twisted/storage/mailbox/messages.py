@@ -305,19 +305,24 @@ def copy_entries(connection: apsw.Connection, source: FolderRow, uids: Ranges, t
     return Outcome(Copied(target.uidvalidity, old, new), {target.id: modseq})
 
 
-def move_messages(connection: apsw.Connection, folder_id: int, uids: Ranges, target: str) -> Outcome[Copied]:
-    """MOVE (RFC 6851): copy and remove at once.
+def move_messages(connection: apsw.Connection, folder_id: int, uids: Ranges, target: str, now: datetime.datetime) -> Outcome[Copied]:
+    """MOVE (RFC 6851): copy and remove at once.  SAVEDATE becomes ``now`` (RFC 8514 section 3).
 
     :raises TryCreate: no such target.
     :raises NoSuchFolder: the source was deleted.
     """
     source = _folder(connection, folder_id)
-    return move_entries(connection, source, uids, selectable(connection, target, TryCreate))
+    return move_entries(connection, source, uids, selectable(connection, target, TryCreate), iso(now))
 
 
-def move_entries(connection: apsw.Connection, source: FolderRow, uids: Ranges, target: FolderRow) -> Outcome[Copied]:
-    """The rows of a MOVE; source and target may be the same folder, then the messages get new UIDs."""
-    copied = copy_entries(connection, source, uids, target, None)
+def move_entries(
+    connection: apsw.Connection, source: FolderRow, uids: Ranges, target: FolderRow, saved_at: str | None = None
+) -> Outcome[Copied]:
+    """The rows of a MOVE; source and target may be the same folder, then the messages get new UIDs.
+
+    :param saved_at: the new SAVEDATE; None keeps the old one.
+    """
+    copied = copy_entries(connection, source, uids, target, saved_at)
     if not copied.value.source:
         return copied
     modseq = remove_entries(connection, source.id, runs(copied.value.source), orphan=False)
