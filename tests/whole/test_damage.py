@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import shutil
+import smtplib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,10 +29,6 @@ def _empty(file: Path, other: Path) -> None:
     file.write_bytes(b"")
 
 
-def _gone(file: Path, other: Path) -> None:
-    file.unlink()
-
-
 def _somebody_elses(file: Path, other: Path) -> None:
     shutil.copyfile(other, file)
 
@@ -47,7 +44,7 @@ def _one_bit(file: Path, other: Path) -> None:
     file.write_bytes(content)
 
 
-DAMAGES = (_zeros, _short, _header_only, _empty, _gone, _somebody_elses, _plain_database, _one_bit)
+DAMAGES = (_zeros, _short, _header_only, _empty, _somebody_elses, _plain_database, _one_bit)
 
 
 def _file(daemon: Daemon, owner: Owner) -> Path:
@@ -86,6 +83,35 @@ def test_damaged_mailbox(fresh: Daemon, damage: Callable[[Path, Path], None]) ->
     fresh.start()
     assert [as_sent(stored) for stored in fresh.messages(owner)] == [simple("before"), simple("after")]
     fresh.cli("mailbox", "check", owner.address, "--password-stdin", stdin=owner.password + "\n")
+
+
+def test_a_mailbox_file_that_is_gone(fresh: Daemon) -> None:
+    """Nobody knows whether it will be back: the sender keeps the mail and tries again, and another owner notices nothing."""
+    owner, other = fresh.owner("hello"), fresh.owner("world")
+    fresh.start()
+    fresh.send(owner.address, simple("before"))
+    assert len(fresh.messages(owner)) == 1
+    fresh.stop()
+    file, backup = _file(fresh, owner), fresh.data.with_name("backup")
+    shutil.copyfile(file, backup)
+    file.unlink()
+
+    fresh.expected.append(r"MissingFile|mailbox")
+    fresh.start()
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        fresh.send(owner.address, simple("after"))
+    assert refused.value.smtp_code == 451
+    with pytest.raises(imaplib.IMAP4.error, match=r"CORRUPTION|SERVERBUG|UNAVAILABLE"):
+        fresh.imaps().login(owner.address, owner.password)
+    fresh.send(other.address, simple("after"))
+    assert [as_sent(stored) for stored in fresh.messages(other)] == [simple("after")]
+    fresh.stop()
+    assert not file.exists()
+
+    shutil.copyfile(backup, file)
+    fresh.start()
+    fresh.send(owner.address, simple("after"))
+    assert [as_sent(stored) for stored in fresh.messages(owner)] == [simple("before"), simple("after")]
 
 
 @pytest.mark.parametrize("damage", [_zeros, _short, _empty, _plain_database, _one_bit], ids=lambda damage: damage.__name__.strip("_"))

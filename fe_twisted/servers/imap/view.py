@@ -153,7 +153,8 @@ class View:
     def remember_own(self, stored: Stored) -> None:
         """Flag changes that this session made need not be told again.
 
-        Unless others changed the folder just before, unseen by this session: the flags may then hold theirs, too, and all are told.
+        Unless others changed the folder just before, unseen by this session: the flags may then hold theirs, too, and all are told.  A
+        message that had the flags already was not changed by this session, and what it has was perhaps never told.
         """
-        if stored.modseq <= self.modseq + 1:
-            self.own.update({uid: modseq for uid, _, modseq in stored.changed})
+        if stored.taken == self.modseq + 1:
+            self.own.update({uid: modseq for uid, _, modseq in stored.changed if modseq == stored.taken})

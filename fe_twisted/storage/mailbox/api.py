@@ -184,11 +184,13 @@ class Stored:
 
     :param changed: ``(uid, flags, modseq)`` of every message addressed that is still there, whether its flags changed or not.
     :param modified: UIDs that failed the UNCHANGEDSINCE test (RFC 7162 section 3.1.3).
+    :param taken: the modseq that this very STORE took for the messages that it changed, or 0 when it changed none.
     """
 
     modseq: int
     changed: Sequence[tuple[int, int, int]]
     modified: Ranges = field(default=())
+    taken: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ def store_flags(
         count_again(connection, folder_id, messages=0, octets=0, unseen=after[0] - before[0], deleted=after[1] - before[1])
     failed_uids = set(modified)
     changed = [row for row in _flag_rows(connection, folder_id, uids) if row[0] not in failed_uids]
-    return Outcome(Stored(modseqs.get(folder_id, folder.modseq), changed, runs(modified)), modseqs)
+    return Outcome(Stored(modseqs.get(folder_id, folder.modseq), changed, runs(modified), modseqs.get(folder_id, 0)), modseqs)
 
 
 def _flag_counts(connection: apsw.Connection, folder_id: int, uids: Ranges) -> tuple[int, int]:

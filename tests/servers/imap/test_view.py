@@ -147,6 +147,18 @@ def test_silent_does_not_hide_a_change_that_came_just_before(house: House) -> No
     assert a.lines() == ["* 1 FETCH (FLAGS (\\Seen \\Flagged \\Recent))", "a OK STORE completed"]
 
 
+def test_silent_that_changes_nothing_hides_nothing(house: House) -> None:
+    r"""B sets two flags just before; A then sets one of them, which is there already, and must still hear of the other."""
+    house.fill("INBOX", 1)
+    a, b = house.login("INBOX"), house.login("INBOX")
+    a.take()
+    house.threads.held = True
+    b.send(b"b STORE 1 FLAGS.SILENT (\\Flagged \\Seen)\r\n")
+    a.send(b"a STORE 1 +FLAGS.SILENT (\\Flagged)\r\n")
+    house.threads.work()
+    assert a.lines() == ["* 1 FETCH (FLAGS (\\Seen \\Flagged \\Recent))", "a OK STORE completed"]
+
+
 def test_recent_belongs_to_one_session_only(house: House) -> None:
     a, b = house.login("INBOX"), house.login("INBOX")
     house.fill("INBOX", 2)
