@@ -286,7 +286,7 @@ class Client:
 
 def test_twenty_clients_on_three_folders(daemon: Daemon, owner: Owner) -> None:
     """No response contradicts another; at the end all clients of a folder and a new one see the same, and the mailbox is consistent."""
-    seed = int(os.environ.get("STRESS_SEED", random.randrange(1 << 32)))
+    seed = int(os.environ.get("STRESS_SEED", "1"))
     print(f"STRESS_SEED={seed}")
     first = Imap(daemon, owner)
     assert b"OK" in first.ask(b"CREATE Work")[-1]
