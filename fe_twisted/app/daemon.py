@@ -84,12 +84,13 @@ class Daemon(Service):
         except OSError as error:
             self._refuse(str(error))
         self._parts.startService()
-        _settle()
         self._on_terminal = os.isatty(1)
         signal.signal(signal.SIGHUP, self._hangup)
         log.follow(self._settings.log_level == "debug")
         if self._observer is not None:
             self._observer.gather(lambda write: self._reactor.callLater(0, write))
+        # Only once the reactor runs and a SIGTERM is heard: it takes a moment, and the ports are open already.
+        self._reactor.callLater(0, _settle)
         log.event("server.started", version=__version__, hostname=self._settings.hostname, settings=self._settings.file)
 
     def stopService(self) -> Deferred[None]:
