@@ -237,15 +237,15 @@ class Daemon:
         return self
 
     def wait_ready(self) -> None:
-        """Until every port takes connections."""
+        """Until every port takes connections and is answered at: before the reactor runs, a SIGTERM would end it without a goodbye."""
         for door in STANDARD_PORTS:
             until(lambda door=door: self._answers(door), f"{door} on port {self.port(door)}\n{self.log()[-3000:]}")  # type: ignore[misc]
 
     def _answers(self, door: str) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log()[-3000:]}"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port(door)), 5):
-            return True
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port(door)), 5) as connection:
+            return door == "imaps" or connection.recv(1) != b""
         return False
 
     def stop(self) -> None:
