@@ -12,7 +12,8 @@ from twisted.python import usage
 from fe_twisted.app.daemon import Daemon
 from fe_twisted.app.logging import LineObserver
 from fe_twisted.base.errors import BadSettings
-from fe_twisted.base.settings import PREFIX, Settings, load
+from fe_twisted.base.load import load
+from fe_twisted.base.settings import PREFIX, Settings
 
 
 class Options(usage.Options):

@@ -13,7 +13,8 @@ from pathlib import Path
 from fe_twisted.app.certificates import create_certificate
 from fe_twisted.app.store import opened
 from fe_twisted.base.errors import BadSettings, Refused
-from fe_twisted.base.settings import BY_NAME, Settings, load
+from fe_twisted.base.load import load
+from fe_twisted.base.settings import BY_NAME, Settings
 from fe_twisted.services.accounts.admin import NewPassword
 from fe_twisted.storage.vault.secret import create_server_key
 

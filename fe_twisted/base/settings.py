@@ -1,33 +1,21 @@
 """Every setting, declared once: name, type, unit, default, limits and a sentence.
 
-From the declaration in :class:`Settings` come the check of a file, the environment overrides, the example file in ``conf/`` and
-``forwardemail config describe``.  A file is flat TOML: ``name = value``, no tables.  A value is taken from, in this order,
-
-1. the environment: ``FORWARDEMAIL_`` and the name in capitals (``FORWARDEMAIL_WORKERS=0`` for ``workers``);
-2. the file;
-3. the default, which for some settings is another one while ``development = true``.
-
-All problems are collected before anything is refused, each with its line and what to do about it.
+From the declaration in :class:`Settings` come the check of a file and the environment overrides (:mod:`fe_twisted.base.load`), the example
+file in ``conf/`` and ``forwardemail config describe``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import re
+import os
 import textwrap
-import tomllib
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from fe_twisted.base import faults
-from fe_twisted.base.errors import BadSettings
 
 #: What the names of environment overrides start with.
 PREFIX = "FORWARDEMAIL_"
@@ -35,8 +23,6 @@ PREFIX = "FORWARDEMAIL_"
 OTHER_VARIABLES = frozenset({PREFIX + "CONFIG", faults.VARIABLE})
 
 MIB = 1024 * 1024
-_HOSTNAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.IGNORECASE)
-_TOML_PLACE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +82,6 @@ class Settings:
     development: bool = _setting(
         False, "Defaults for trying things out: loopback only, ports moved out of the way, passwords without TLS from loopback."
     )
-    workers: int = _setting(
-        0, "Worker processes beside the first; 0 is everything in one process, which is all that this version has.", minimum=0, maximum=0
-    )
 
     interfaces: list[str] = _setting(  # noqa: RUF009 - the call gives a field, like dataclasses.field itself
         ["0.0.0.0", "::"],
@@ -110,6 +93,41 @@ class Settings:
     mx_port: int = _port(25, "mail from other servers (MX, with STARTTLS)")
     imap_port: int = _port(143, "IMAP with STARTTLS")
     imaps_port: int = _port(993, "IMAP over TLS")
+
+    role: str = _setting(
+        "primary",
+        "primary: the mailbox files are here. secondary: this box answers clients and other mail servers for primaries elsewhere.",
+        "More processes, more boxes (docs/scaling.md)",
+        choices=("primary", "secondary"),
+    )
+    workers: int = _setting(
+        -1,
+        "Processes that share the ports; -1 is one for each processor core, 0 is everything in one process.",
+        unit="processes",
+        minimum=-1,
+        maximum=64,
+    )
+    location: str = _setting("local", "What the directory calls this primary; each alias has the location of the primary with its mailbox.")
+    primary: str = _setting("", "Of a secondary with one primary: wss://host:port, the port being the primary's link_port.")
+    primaries: list[str] = _setting(  # noqa: RUF009 - see interfaces
+        [], "All other primaries where there are several: LOCATION=wss://host:port each."
+    )
+    link_port: int = _port(0, "secondaries and other primaries, over TLS 1.3; who connects needs the link secret")
+    link_networks: list[str] = _setting(  # noqa: RUF009 - see interfaces
+        ["127.0.0.0/8", "::1/128"], "Networks or addresses from which link_port is answered."
+    )
+    link_secret: str = _setting(
+        "secrets/link.key", "The file with the link secret, made by `forwardemail link token`; relative to data; readable by nobody else."
+    )
+    link_authority: str = _setting(
+        "", "PEM file of certificates to trust for the names of primaries, relative to data; empty is what this machine trusts."
+    )
+    mailbox_access: str = _setting(
+        "auto",
+        "How workers and secondaries read: direct (the file must be here), link, or auto, which is direct where the file is.",
+        choices=("auto", "direct", "link"),
+    )
+    redis_url: str = _setting("", "Where several boxes share their limits: redis://host:6379/0; empty is no sharing between boxes.")
 
     tls_certificate: str = _setting(
         "tls/certificate.pem", "Certificate chain in PEM, the server's own first; relative to data. SIGHUP reads it again.", "TLS"
@@ -249,9 +267,39 @@ class Settings:
         """Mailbox files and the temporary mailboxes beside them."""
         return self.data_folder / "mailboxes"
 
+    @property
+    def queue_folder(self) -> Path:
+        """Mail that waits here for a primary, sealed, with a folder for each process."""
+        return self.data_folder / "queue"
+
+    @property
+    def link_socket(self) -> Path:
+        """The unix socket of a primary, for its workers and the command line; of a secondary, for the command line."""
+        return self.data_folder / "link.sock"
+
+    @property
+    def link_secret_file(self) -> Path:
+        """The link secret."""
+        return self.data_folder / self.link_secret
+
+    @property
+    def link_authority_file(self) -> Path | None:
+        """Certificates to trust for primaries."""
+        return self.data_folder / self.link_authority if self.link_authority else None
+
+    def processes(self) -> int:
+        """The worker processes: 0 is everything in one; on one core, more than one would only cost."""
+        cores = len(os.sched_getaffinity(0))
+        return self.workers if self.workers >= 0 else (cores if cores > 1 else 0)
+
+    def elsewhere(self) -> dict[str, str]:
+        """The URL of each primary that is not this process's box, by location; of a secondary's only primary, by an empty one."""
+        found = dict(each.split("=", 1) for each in self.primaries)
+        return {"": self.primary} if self.primary else found
+
     def ports(self) -> dict[str, int]:
-        """The ports that are listened on, offset included, by the name of the door: ``mx``, ``imap``, ``imaps``."""
-        doors = {"mx": self.mx_port, "imap": self.imap_port, "imaps": self.imaps_port}
+        """The ports that are listened on, offset included, by the name of the door: ``mx``, ``imap``, ``imaps``, ``link``."""
+        doors = {"mx": self.mx_port, "imap": self.imap_port, "imaps": self.imaps_port, "link": self.link_port}
         return {door: port + self.port_offset for door, port in doors.items() if port}
 
 
@@ -272,200 +320,8 @@ def _declared() -> tuple[Setting, ...]:
 SETTINGS: tuple[Setting, ...] = _declared()
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
-Problem = tuple[str, str]
-"""Where (``line 3`` or the name of an environment variable), and what is wrong with its remedy."""
 
-
-def load(file: str | Path, environment: Mapping[str, str]) -> Settings:
-    """Read, check and complete the settings.
-
-    :param environment: for overrides; ``os.environ`` in the program.
-    :raises BadSettings: its text lists every problem, one a line.
-    """
-    path = Path(file).absolute()
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise BadSettings(f"{path} cannot be read: {error.strerror}; make one with: forwardemail init --data {path.parent}") from error
-    except UnicodeDecodeError as error:
-        raise BadSettings(f"{path} cannot be used: it is not UTF-8 text (octet {error.start})") from error
-    problems: list[Problem] = []
-    values: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    _take_file(text, values, places, problems)
-    _take_environment(environment, values, places, problems)
-    development = values.get("development") is True
-    complete = {s.name: values.get(s.name, s.default_for(development)) for s in SETTINGS}
-    _check_together(complete, places, problems)
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = [f"{path} cannot be used ({count}):"]
-        lines += [f"  {where}: {what}" for where, what in problems]
-        raise BadSettings("\n".join(lines))
-    return Settings(file=path, **complete)
-
-
-def _take_file(text: str, values: dict[str, Any], places: dict[str, str], problems: list[Problem]) -> None:
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = _TOML_PLACE.match(str(error))
-        what, line = (found[1], found[2]) if found else (str(error), None)
-        where = f"line {line}" if line else f"line {len(text.splitlines()) or 1}"
-        problems.append((where, f"this is not TOML: {what}; a line is: name = value, and text stands in quotes"))
-        return
-    lines = _line_numbers(text)
-    for name, value in sorted(document.items(), key=lambda item: lines.get(item[0], 0)):
-        where = f"line {lines[name]}" if name in lines else "file"
-        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
-            problems.append((where, f"{name}: tables are not used here; write the settings as plain lines: name = value"))
-            continue
-        setting = BY_NAME.get(name)
-        if setting is None:
-            problems.append((where, f"{name}: no such setting; {_nearest(name)}"))
-            continue
-        places[name] = where
-        problem = _wrong(setting, value)
-        if problem:
-            problems.append((where, f"{name}: {problem}"))
-        else:
-            values[name] = value
-
-
-def _take_environment(environment: Mapping[str, str], values: dict[str, Any], places: dict[str, str], problems: list[Problem]) -> None:
-    for variable in sorted(environment):
-        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        where = f"environment {variable}"
-        setting = BY_NAME.get(name)
-        if setting is None or variable != PREFIX + name.upper():
-            near = difflib.get_close_matches(name, BY_NAME, n=1)
-            remedy = f"did you mean {PREFIX}{near[0].upper()}?" if near else "unset it"
-            problems.append((where, f"no such setting; {remedy}"))
-            continue
-        value = _parse(setting, environment[variable])
-        problem = _wrong(setting, value)
-        if problem:
-            problems.append((where, problem))
-        else:
-            values[name] = value
-            places[name] = where
-
-
-def _parse(setting: Setting, text: str) -> Any:
-    """An environment variable's text as the setting's type, or unchanged when it is not of that type."""
-    if setting.type is int:
-        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
-    if setting.type is bool:
-        return {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}.get(
-            text.lower(), text
-        )
-    if setting.type is list:
-        return [item.strip() for item in text.split(",") if item.strip()]
-    return text
-
-
-def _wrong(setting: Setting, value: Any) -> str:
-    """What is wrong with a value and what to write instead; an empty string when it is right."""
-    if setting.type is int:
-        if type(value) is not int:
-            unit = f" ({setting.unit})" if setting.unit else ""
-            return f"{_show(value)} is not a whole number{unit}; write it without quotes, for example {setting.default}"
-        if setting.minimum is not None and value < setting.minimum:
-            return f"{value} is too small; the smallest is {setting.minimum}"
-        if setting.maximum is not None and value > setting.maximum:
-            return f"{value} is too large; the largest is {setting.maximum}"
-        return ""
-    if setting.type is bool:
-        return "" if type(value) is bool else f"{_show(value)} is neither true nor false; write true or false, without quotes"
-    if setting.type is list:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            return f"{_show(value)} is not a list of texts; write for example {_show(setting.default)}"
-        return _wrong_items(setting, value)
-    if not isinstance(value, str):
-        return f"{_show(value)} is not a text; put it in quotes"
-    if setting.choices and value not in setting.choices:
-        return f"{_show(value)} is none of the choices; write one of: {', '.join(setting.choices)}"
-    return _wrong_text(setting.name, value)
-
-
-def _wrong_text(name: str, value: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
-        return "control characters are not allowed in it; take them out"
-    if name == "hostname" and not _HOSTNAME.fullmatch(value):
-        return f"{_show(value)} is not a host name; write a name such as mail.example.org"
-    if name in {"tls_certificate", "tls_key", "server_key"} and not value:
-        return "a file name is needed; leave the line out for the default"
-    if name == "directory_url" and value:
-        return _wrong_url(value)
-    return ""
-
-
-def _wrong_url(value: str) -> str:
-    """A directory URL; its text is not repeated in the problem, as it may hold a password."""
-    if not value.startswith(("postgresql://", "postgresql+psycopg://")):
-        return "this is not a PostgreSQL URL; write postgresql://user@host/database, or leave it empty for the embedded directory"
-    try:
-        url = urlsplit(value)
-        password = url.password is not None or "password" in parse_qs(url.query)
-    except ValueError:
-        return "this is not a URL; write postgresql://user@host/database"
-    if password:
-        return "a password does not belong in the settings; put it into a file of mode 0600 and add ?passfile=/path/of/the/file"
-    return ""
-
-
-def _wrong_items(setting: Setting, value: list[str]) -> str:
-    if not value:
-        return f"the list is empty; write for example {_show(setting.default)}"
-    for item in value:
-        try:
-            ip_address(item)
-        except ValueError:
-            return f"{_show(item)} is not an IP address; write addresses of this machine, for example {_show(setting.default)}"
-    if len(set(value)) != len(value):
-        return "an address is there twice; take one out"
-    return ""
-
-
-def _check_together(values: Mapping[str, Any], places: Mapping[str, str], problems: list[Problem]) -> None:
-    """Rules about more than one setting."""
-    doors = [name for name in ("mx_port", "imap_port", "imaps_port") if values[name]]
-    taken: dict[int, str] = {}
-    for name in doors:
-        port = values[name] + values["port_offset"]
-        if port > 65535:
-            where = places.get(name) or places.get("port_offset", "default")
-            problems.append((where, f"{name}: {values[name]} plus port_offset {values['port_offset']} is above 65535; lower one of them"))
-        elif port in taken:
-            where = places.get(name) or places.get(taken[port], "default")
-            problems.append((where, f"{name}: {taken[port]} has the same port {values[name]}; give it another, or 0 to switch it off"))
-        else:
-            taken[port] = name
-    if not doors:
-        problems.append((places.get("mx_port", "file"), "mx_port: every port is 0, so there is nothing to do; switch one on"))
-    if ("tls_certificate" in places) != ("tls_key" in places):
-        given, missing = ("tls_certificate", "tls_key") if "tls_certificate" in places else ("tls_key", "tls_certificate")
-        problems.append((places[given], f"{given}: a certificate and its key belong together; set {missing} too"))
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else "see them all with: forwardemail config describe"
-
-
-def _line_numbers(text: str) -> dict[str, int]:
-    """Where each top-level name stands.  :mod:`tomllib` does not tell; the text is known to be valid TOML."""
-    found: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = re.match(r"""\s*\[{0,2}\s*["']?([A-Za-z0-9_-]+)["']?\s*[.\]=]""", line)
-        if match:
-            found.setdefault(match[1], number)
-    return found
-
-
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, bool | int | float | str | list):
         return json.dumps(value, ensure_ascii=False)
@@ -490,7 +346,7 @@ def describe() -> str:
         facts = _facts(setting)
         if facts:
             out.append(f"# ({facts})")
-        out.append(f"#{setting.name} = {_show(setting.default)}")
+        out.append(f"#{setting.name} = {show(setting.default)}")
     return "\n".join(out) + "\n"
 
 
@@ -501,5 +357,5 @@ def _facts(setting: Setting) -> str:
     if setting.minimum is not None and setting.maximum is not None and setting.minimum != setting.maximum:
         facts.append(f"{setting.minimum} to {setting.maximum} {setting.unit}".rstrip())
     if setting.development is not None:
-        facts.append(f"in development: {_show(setting.development)}")
+        facts.append(f"in development: {show(setting.development)}")
     return "; ".join(facts)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fe_twisted.base.errors import BadSettings
-from fe_twisted.base.settings import BY_NAME, SETTINGS, Settings, describe, load
+from fe_twisted.base.load import load
+from fe_twisted.base.settings import BY_NAME, SETTINGS, Settings, describe
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -104,7 +105,7 @@ def test_environment_problems_stand_beside_those_of_the_file(tmp_path: Path) -> 
         '  line 1: cipher: "none" is none of the choices; write one of: chacha20, aegis',
         '  environment FORWARDEMAIL_DEVELOPMENT: "maybe" is neither true nor false; write true or false, without quotes',
         "  environment FORWARDEMAIL_HOSTNAM: no such setting; did you mean FORWARDEMAIL_HOSTNAME?",
-        '  environment FORWARDEMAIL_WORKERS: "two" is not a whole number; write it without quotes, for example 0',
+        '  environment FORWARDEMAIL_WORKERS: "two" is not a whole number (processes); write it without quotes, for example -1',
         "  environment FORWARDEMAIL_imap_port: no such setting; did you mean FORWARDEMAIL_IMAP_PORT?",
     ]
 

@@ -16,7 +16,8 @@ import pytest
 
 from fe_twisted.app.cli import cli
 from fe_twisted.base import faults
-from fe_twisted.base.settings import BY_NAME, SETTINGS, load
+from fe_twisted.base.load import load
+from fe_twisted.base.settings import BY_NAME, SETTINGS
 from tests.servers.imap.house import House
 from tests.servers.imap.tls import server_tls
 from tests.servers.smtp.world import World

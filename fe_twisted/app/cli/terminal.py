@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fe_twisted.base.errors import MailError
-from fe_twisted.base.settings import PREFIX, Settings, load
+from fe_twisted.base.load import load
+from fe_twisted.base.settings import PREFIX, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
