@@ -17,6 +17,7 @@ from fe_twisted.app.cli.check import check
 from fe_twisted.app.cli.config import config
 from fe_twisted.app.cli.domain import domain
 from fe_twisted.app.cli.init import init
+from fe_twisted.app.cli.link import link
 from fe_twisted.app.cli.mailbox import mailbox
 from fe_twisted.app.cli.terminal import Terminal, code_of, report, verb
 from fe_twisted.app.cli.version import version
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (init, check, domain, alias, mailbox, config, version):
+for command in (init, check, domain, alias, mailbox, link, config, version):
     cli.add_command(command)
 
 

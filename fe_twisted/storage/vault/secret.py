@@ -42,14 +42,26 @@ def write_secret(path: str | Path, secret: bytes) -> None:
             file.write(secret)
             file.flush()
             os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
     except OSError as error:
         # Half a key must not be taken for one later.
         path.unlink(missing_ok=True)
+        raise BadSettings(f"{path} cannot be written: {error.strerror}") from error
+
+
+def replace_secret(path: str | Path, secret: bytes) -> None:
+    """Put a secret into a file in the place of what it had, mode 0600, durable when it returns; nobody sees half of it.
+
+    :raises BadSettings: the folder is not there or not writable.
+    """
+    path = Path(path)
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        write_secret(fresh, secret)
+        fresh.rename(path)
+        _sync(path.parent)
+    except OSError as error:
         raise BadSettings(f"{path} cannot be written: {error.strerror}") from error
 
 
@@ -92,6 +104,15 @@ def read_secret(path: str | Path, *, credentials: str | Path | None = None) -> b
     if not secret:
         raise BadSettings(f"{path} is empty")
     return secret
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _judge(path: Path, info: os.stat_result, *, granted: bool) -> None:

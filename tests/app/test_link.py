@@ -1,0 +1,88 @@
+"""``forwardemail link``: the token goes from box to box by standard output and input, and lies in files of mode 0600."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from fe_twisted.app.secrets import link_secrets, own_link_secret
+from fe_twisted.base.errors import BadSettings
+from fe_twisted.base.load import load
+from fe_twisted.storage.vault.token import format_token, parse_token, read_tokens
+from tests.app.test_cli import Shell, shell
+
+__all__ = ["shell"]
+
+KEY = bytes(range(32))
+
+
+def secret_file(shell: Shell) -> Path:
+    return shell.data / "secrets" / "link.key"
+
+
+def secondary(shell: Shell) -> None:
+    lines = 'role = "secondary"\nprimary = "wss://one.example.org:7443"\ndirectory_url = "postgresql://forwardemail@/mail"\n'
+    shell.config.write_text(shell.config.read_text() + lines)
+
+
+def test_the_token_is_made_once_and_printed_again(shell: Shell) -> None:
+    made = shell.json("link", "token")
+    assert made["changed"] and made["accepted"] == 1
+    assert stat.S_IMODE(secret_file(shell).stat().st_mode) == 0o600
+    assert read_tokens(secret_file(shell)) == [parse_token(made["token"])]
+    assert made["token"] in shell("link", "token")
+    assert shell.json("link", "token") == {"token": made["token"], "accepted": 1, "changed": False}
+
+
+def test_a_new_one_and_the_old_one_until_it_is_forgotten(shell: Shell) -> None:
+    old, new = shell.json("link", "token")["token"], shell.json("link", "token", "--new")["token"]
+    assert old != new
+    assert read_tokens(secret_file(shell)) == [parse_token(new), parse_token(old)]
+    assert "--forget-old" in shell("link", "token")
+    assert shell.json("link", "token", "--forget-old") == {"token": new, "accepted": 1, "changed": True}
+    assert read_tokens(secret_file(shell)) == [parse_token(new)]
+
+
+def test_a_secondary_takes_it_over_from_the_standard_input(shell: Shell) -> None:
+    secondary(shell)
+    first, second = format_token(KEY), format_token(bytes(32))
+    assert first not in shell("link", "join", stdin=f"  {first}\n")
+    assert stat.S_IMODE(secret_file(shell).stat().st_mode) == 0o600
+    assert "was there already" in shell("link", "join", stdin=first)
+    assert shell.json("link", "join", stdin=f"{second}\n") == {"accepted": 2, "changed": True}
+    assert read_tokens(secret_file(shell)) == [bytes(32), KEY]
+    assert "a primary" in shell("link", "token", status=1)
+
+
+def test_a_slip_changes_nothing_and_is_not_repeated(shell: Shell) -> None:
+    bad = format_token(KEY)[:-3] + "222"
+    text = shell("link", "join", stdin=f"{bad}\n", status=1)
+    assert "slip" in text and bad not in text
+    shell("link", "join", stdin="\n", status=2)
+    assert not secret_file(shell).exists()
+
+
+def test_it_is_never_an_argument(shell: Shell) -> None:
+    shell("link", "join", format_token(KEY), status=2)
+
+
+def test_what_a_process_calls_with_and_accepts(shell: Shell) -> None:
+    settings = load(shell.config, {})
+    own = own_link_secret(KEY)
+    assert link_secrets(settings, KEY) == [own]
+    assert own != KEY and own != own_link_secret(bytes(32))
+    with pytest.raises(BadSettings, match="link token"):
+        link_secrets(load(shell.config, {"FORWARDEMAIL_LINK_PORT": "7443"}), KEY)
+    token = parse_token(shell.json("link", "token")["token"])
+    assert link_secrets(settings, KEY) == [token, own]
+
+
+def test_a_secondary_without_one_is_told_what_to_do(shell: Shell) -> None:
+    secondary(shell)
+    settings = load(shell.config, {})
+    with pytest.raises(BadSettings, match="link join"):
+        link_secrets(settings, KEY)
+    shell("link", "join", stdin=format_token(KEY))
+    assert link_secrets(settings, KEY) == [KEY, own_link_secret(KEY)]
