@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import apsw
@@ -11,23 +11,17 @@ from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
-from fe_twisted.base.errors import Later, MailError, NoSuchFolder
+from fe_twisted.base.errors import MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
-from fe_twisted.protocols.imap.search import Key, Ranges
-from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
-from fe_twisted.storage.mailbox import answers, folders, messages, metadata, quota, view
+from fe_twisted.protocols.imap.search import Ranges
+from fe_twisted.storage.mailbox import answers, folders, messages, metadata, view
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
-    Column,
     Copied,
     Expunged,
-    Folder,
-    FolderStatus,
     NewMessage,
-    Quota,
-    Row,
     Selected,
     Stored,
     Watcher,
@@ -35,11 +29,8 @@ from fe_twisted.storage.mailbox.api import (
 from fe_twisted.storage.mailbox.check import problems
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.flags import load_keywords
-from fe_twisted.storage.mailbox.read import read_rows
-from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso, selectable
-from fe_twisted.storage.mailbox.search import needs_text, search
-from fe_twisted.storage.mailbox.sort import Orders
-from fe_twisted.storage.mailbox.thread import Threading
+from fe_twisted.storage.mailbox.reader import Reader
+from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread, Writer
 
@@ -52,14 +43,11 @@ COLLECT_PAUSE = 0.5
 #: How long a delivery is remembered, in days: far longer than a crash can keep one waiting to be repeated.
 REMEMBER_DAYS = 30
 
-#: Seconds of uninterrupted reading after which others in the reactor get their turn.
-FAIR_SECONDS = 0.01
-
 Poll = Callable[["LocalMailbox"], Awaitable[int]]
 
 
-class LocalMailbox:
-    """An open mailbox file.  Made by :func:`open_mailbox`; every method is explained in the interface.
+class LocalMailbox(Reader):
+    """An open mailbox file, read and written here.  Made by :func:`open_mailbox`; every method is explained in the interface.
 
     :param writing, reading: connections, the second one query-only.
     :param connect: opens a further query-only connection, in a thread, when the first long scan needs it.
@@ -76,20 +64,13 @@ class LocalMailbox:
         clock: Clock,
         poll: Poll,
     ) -> None:
+        super().__init__(reading, connect, run_in_thread, clock)
         self.id = mailbox_id
-        self._reader = reading
-        self._connect = connect
-        self._scanner: apsw.Connection | None = None
         self._writer = Writer(writing, run_in_thread)
-        self._run_in_thread = run_in_thread
-        self._clock = clock
         self._poll = poll
         self._watchers: list[Watcher] = []
         self._keywords = load_keywords(self._reader)
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
-        self._orders = Orders()
-        self._threading = Threading()
-        self._scan_queue: Deferred[None] | None = None
         self._collecting = False
         self._closed = False
         self._pruned = False
@@ -117,21 +98,9 @@ class LocalMailbox:
 
     # -- folders ----------------------------------------------------------------------------------
 
-    async def folders(self) -> list[Folder]:
-        """See the interface."""
-        return self._read(folders.list_folders)
-
-    async def subscriptions(self) -> list[str]:
-        """See the interface."""
-        return self._read(lambda c: [str(name) for (name,) in c.execute("SELECT name FROM subscriptions ORDER BY name")])
-
-    async def status(self, name: str) -> FolderStatus:
-        """See the interface."""
-        return self._read(lambda c: folders.status_of(selectable(c, name)))
-
     async def select(self, name: str, *, claim_recent: bool) -> Selected:
         """See the interface."""
-        selected = self._read(lambda c: view.select_folder(c, name))
+        selected = self.selected(name)
         if not claim_recent or not (selected.recent or self._answered()):
             return selected
 
@@ -144,7 +113,7 @@ class LocalMailbox:
 
     async def changes(self, folder_id: int, since: int, uidnext: int, *, claim_recent: bool) -> Changes:
         """See the interface."""
-        found = self._read(lambda c: view.changes_since(c, folder_id, since, uidnext))
+        found = self.changed(folder_id, since, uidnext)
         if not claim_recent or not (found.recent or self._answered()):
             return found
 
@@ -154,10 +123,6 @@ class LocalMailbox:
             return Outcome(now)
 
         return await self._write(claim)
-
-    async def vanished(self, folder_id: int, since: int) -> Ranges:
-        """See the interface."""
-        return self._read(lambda c: view.vanished_since(c, folder_id, since))
 
     async def create(self, name: str, special_use: str = "") -> str:
         """See the interface."""
@@ -177,20 +142,6 @@ class LocalMailbox:
         await self._write(lambda c: folders.set_subscribed(c, name, subscribed))
 
     # -- messages ---------------------------------------------------------------------------------
-
-    async def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
-        """See the interface."""
-        rows = read_rows(self._reader, folder_id, uids, columns, changed_since)
-        began = self._clock.seconds()
-        while True:
-            with storage_errors(self._reader):
-                batch = next(rows, None)
-            if batch is None:
-                return
-            yield batch
-            if self._clock.seconds() - began > FAIR_SECONDS:
-                await self._turn()
-                began = self._clock.seconds()
 
     async def append(self, name: str, messages_: Sequence[NewMessage]) -> Appended:
         """See the interface."""
@@ -228,47 +179,6 @@ class LocalMailbox:
         gone = await self._write(lambda c: messages.expunge_messages(c, folder_id, uids))
         self.collect()
         return gone
-
-    async def search(self, folder_id: int, program: Key) -> list[int]:
-        """See the interface; what looks into texts runs in a thread, one at a time."""
-        now = self._now()
-        if self.modseq(folder_id) == 0:
-            raise NoSuchFolder("the mailbox was deleted")
-        if not needs_text(program):
-            return self._read(lambda c: search(c, folder_id, program, now))
-        return await self._scan(lambda c: search(c, folder_id, program, now))
-
-    async def sort(self, folder_id: int, program: Key, criteria: Sequence[Criterion]) -> list[int]:
-        """See the interface; the first time in a thread."""
-        now, wanted = self._now(), tuple(criteria)
-        if self.modseq(folder_id) == 0:
-            raise NoSuchFolder("the mailbox was deleted")
-
-        def sort(connection: apsw.Connection) -> list[int]:
-            return self._orders.sort(connection, folder_id, program, wanted, now)
-
-        if needs_text(program) or not self._orders.knows(folder_id, wanted):
-            return await self._scan(sort)
-        return self._read(sort)
-
-    async def thread(self, folder_id: int, program: Key, algorithm: Algorithm) -> Threads:
-        """See the interface; in a thread."""
-        now = self._now()
-        if self.modseq(folder_id) == 0:
-            raise NoSuchFolder("the mailbox was deleted")
-        return await self._scan(lambda c: self._threading.thread(c, folder_id, program, algorithm, now))
-
-    async def quota(self) -> Quota:
-        """See the interface."""
-        return self._read(quota.quota)
-
-    async def deleted_octets(self, name: str) -> int:
-        """See the interface."""
-        return self._read(lambda c: quota.deleted_octets(c, name))
-
-    async def get_metadata(self, name: str, entries: Sequence[str], depth: Literal[0, 1, -1]) -> list[tuple[str, bytes | None]]:
-        """See the interface."""
-        return self._read(lambda c: metadata.get_metadata(c, name, entries, depth))
 
     async def set_metadata(self, name: str, values: Sequence[tuple[str, bytes | None]]) -> None:
         """See the interface."""
@@ -338,26 +248,9 @@ class LocalMailbox:
         self._closed = True
         self._watchers.clear()
         await self._writer.close()
-        while self._scan_queue is not None:
-            await self._turn()
-        self._connect = _gone
-        for connection in (self._reader, self._scanner):
-            if connection is not None:
-                connection.close()
+        await super().close()
 
     # -- how it is done ---------------------------------------------------------------------------
-
-    def _now(self) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(self._clock.seconds(), datetime.UTC)
-
-    def _read(self, question: Callable[[apsw.Connection], T]) -> T:
-        """Ask in the reactor, all in one snapshot: point queries, microseconds each."""
-        with storage_errors(self._reader):
-            self._reader.execute("BEGIN")
-            try:
-                return question(self._reader)
-            finally:
-                self._reader.execute("COMMIT")
 
     async def _write(self, change: Callable[[apsw.Connection], Outcome[T]]) -> T:
         """Change in the writer's thread; what is kept in memory follows before the caller goes on."""
@@ -390,32 +283,6 @@ class LocalMailbox:
         except Exception as error:
             log.failure("mailbox.watcher", error, mailbox=self.id)
 
-    async def _scan(self, question: Callable[[apsw.Connection], T]) -> T:
-        """Ask in a thread, one question at a time on the scanning connection."""
-        while self._scan_queue is not None:
-            waiting: Deferred[None] = Deferred()
-            self._scan_queue.addCallback(_wake, waiting)
-            await waiting
-        self._scan_queue = Deferred()
-        try:
-            return await self._run_in_thread(lambda: self._in_scanner(question))  # type: ignore[no-any-return]
-        finally:
-            done, self._scan_queue = self._scan_queue, None
-            done.callback(None)
-
-    def _in_scanner(self, question: Callable[[apsw.Connection], T]) -> T:
-        """Ask the scanning connection, in a thread."""
-        if self._scanner is None:
-            self._scanner = self._connect()
-        with storage_errors(self._scanner):
-            return question(self._scanner)
-
-    def _turn(self) -> Deferred[None]:
-        """Fires after everybody else in the reactor had a turn."""
-        turn: Deferred[None] = Deferred()
-        self._clock.callLater(0, turn.callback, None)
-        return turn
-
     def collect(self) -> None:
         """Start removing what no folder refers to any more, a little at a time, unless that goes on already."""
         if not self._collecting and not self._closed:
@@ -438,15 +305,6 @@ class LocalMailbox:
             log.failure("mailbox.collect", failure.value, mailbox=self.id)
         elif not self._closed:
             log.warning("mailbox.collect", mailbox=self.id, reason=failure.value.reason or failure.value.public)
-
-
-def _gone() -> apsw.Connection:
-    """What opens a connection, of a mailbox that is closed."""
-    raise Later(reason="asked of a mailbox that was closed")
-
-
-def _wake(result: None, waiting: Deferred[None]) -> None:
-    waiting.callback(None)
 
 
 def _collect_some(connection: apsw.Connection) -> int:
