@@ -42,6 +42,7 @@ _TEMPLATES: dict[str, tuple[str, bytes]] = {
     "BODY": ("body", b"BODY %b"),
     "MODSEQ": ("modseq", b"MODSEQ (%d)"),
     "EMAILID": ("emailid", b"EMAILID (%b)"),
+    "THREADID": ("threadid", b"THREADID (T%016x)"),
 }
 #: The same where the column may be None or empty, which is NIL.
 _NULLABLE: dict[str, tuple[str, bytes]] = {
@@ -155,8 +156,6 @@ def compile_items(
 
 def _writer(item: FetchItem, columns: dict[str, int]) -> _Write:
     """The function that writes one item of a row; adds the columns it needs."""
-    if item.name == "THREADID":  # RFC 8474 section 5.2: NIL where the server has no thread ids
-        return lambda row: (b"THREADID NIL",)
     if item.name in _NULLABLE:
         column, word = _NULLABLE[item.name]
         at = columns.setdefault(column, len(columns))

@@ -163,9 +163,12 @@ class EmailId:
 
 @dataclass(frozen=True, slots=True)
 class ThreadId:
-    """Messages of this thread (RFC 8474 section 6); threads have no lasting ids here, so none matches."""
+    """Messages of this thread (RFC 8474 section 6).
 
-    value: str
+    :param number: what ``T0123456789abcdef`` stands for; 0 for an id that no thread can have.
+    """
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

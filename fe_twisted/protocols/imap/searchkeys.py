@@ -44,6 +44,8 @@ MAX_KEYS = 5_000
 _SET_STARTS = frozenset(b"%c" % octet for octet in b"0123456789*$")
 #: RFC 8474 section 7.
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
+#: Those of threads, as FETCH answers them: 63 bits.
+_THREAD_ID = re.compile(rb"T[0-7][0-9a-f]{15}")
 _REGEX_FIELDS = ("TEXT", "BODY", "SUBJECT", "FROM", "TO", "CC", "BCC")
 _RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
 
@@ -224,12 +226,13 @@ def _modseq(program: _Program) -> Key:
     return Modseq(reader.number(MAX_NUMBER64))
 
 
-def _object_id(made_of: type[EmailId] | type[ThreadId]) -> Callable[[_Program], Key]:
-    def read(program: _Program) -> Key:
-        found = program.reader.match(_OBJECT_ID, "an object id")
-        return made_of(found[0].decode("ascii"))
+def _email_id(program: _Program) -> Key:
+    return EmailId(program.reader.match(_OBJECT_ID, "an object id")[0].decode("ascii"))
 
-    return read
+
+def _thread_id(program: _Program) -> Key:
+    found = program.reader.match(_OBJECT_ID, "an object id")[0]
+    return ThreadId(int(found[1:], 16) if _THREAD_ID.fullmatch(found) else 0)
 
 
 def _size(compare: Compare) -> Callable[[_Program], Key]:
@@ -268,8 +271,8 @@ _ARGUMENT: dict[str, Callable[[_Program], Key]] = {
     "HEADER": _header,
     "UID": _uid,
     "MODSEQ": _modseq,
-    "EMAILID": _object_id(EmailId),
-    "THREADID": _object_id(ThreadId),
+    "EMAILID": _email_id,
+    "THREADID": _thread_id,
     "X-REGEX": _regex,
     "LARGER": _size(Compare.LARGER),
     "SMALLER": _size(Compare.BEFORE),

@@ -38,7 +38,8 @@ MAX_KEYWORDS = 58
 #: ``uid`` int · ``flags`` int mask · ``modseq`` int · ``size`` int (RFC822.SIZE) · ``internaldate`` bytes such as
 #: ``17-Jul-1996 02:44:25 -0700`` · ``savedate`` the same form · ``envelope`` bytes ``(…)`` · ``bodystructure`` bytes ``(…)`` with extension
 #: data · ``body`` bytes ``(…)`` without · ``header`` bytes, the header with its final empty line · ``content`` bytes, the whole message as
-#: received · ``parts`` bytes, see :func:`fe_twisted.protocols.mime.parts.load` · ``emailid`` bytes · ``preview`` bytes, UTF-8 (RFC 8970).
+#: received · ``parts`` bytes, see :func:`fe_twisted.protocols.mime.parts.load` · ``emailid`` bytes · ``threadid`` int ·
+#: ``preview`` bytes, UTF-8 (RFC 8970).
 Column = Literal[
     "uid",
     "flags",
@@ -53,6 +54,7 @@ Column = Literal[
     "content",
     "parts",
     "emailid",
+    "threadid",
     "preview",
 ]
 

@@ -29,6 +29,12 @@ _QUERIES: tuple[tuple[str, str], ...] = (
     ("message {0} has no search text", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM texts)"),
     ("message {0} has no sort keys", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM orders)"),
     ("message {0} has no preview", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM previews)"),
+    ("message {0} belongs to no thread", "SELECT id FROM messages WHERE thread < 1"),
+    (
+        "the Message-ID of message {0} leads to no thread",
+        "SELECT message_id FROM orders WHERE identity != 0 AND identity NOT IN (SELECT identity FROM kin)",
+    ),
+    ("thread {0} has no message left", "SELECT DISTINCT thread FROM kin WHERE thread NOT IN (SELECT thread FROM messages)"),
     ("message {0} is not in the full-text index", "SELECT id FROM messages WHERE id NOT IN (SELECT rowid FROM grams)"),
     ("the full-text index knows a message {0} that is not there", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM messages)"),
     ("attachment {0} belongs to no message", "SELECT id FROM attachments WHERE id NOT IN (SELECT attachment_id FROM cuts)"),

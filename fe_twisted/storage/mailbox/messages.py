@@ -20,6 +20,7 @@ from fe_twisted.storage.mailbox.api import DELETED, SEEN, Appended, Copied, Expu
 from fe_twisted.storage.mailbox.content import store_content
 from fe_twisted.storage.mailbox.flags import make_mask
 from fe_twisted.storage.mailbox.folded import folded
+from fe_twisted.storage.mailbox.kin import forget_thread, thread_of
 from fe_twisted.storage.mailbox.rows import (
     FolderRow,
     Outcome,
@@ -147,8 +148,9 @@ def store_message(connection: apsw.Connection, content: bytes) -> tuple[int, int
         return int(found[0]), int(found[1])
     message = parse(content)
     connection.execute(
-        "INSERT INTO messages(digest, object_id, size, header_size, sent_at, sent_day, message_id, envelope, body, structure, parts)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO messages(digest, object_id, size, header_size, sent_at, sent_day, message_id, thread, envelope, body, structure,"
+        " parts)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             digest,
             object_id(),
@@ -157,6 +159,7 @@ def store_message(connection: apsw.Connection, content: bytes) -> tuple[int, int
             iso(message.sent) if message.sent else None,
             message.sent.toordinal() if message.sent else None,
             message.message_id,
+            thread_of(connection, message.order, digest),
             message.envelope,
             message.body,
             message.bodystructure,
@@ -384,7 +387,9 @@ def collect_orphans(connection: apsw.Connection, limit: int) -> int:
 def _forget(connection: apsw.Connection, message_id: int) -> None:
     attachments = [row[0] for row in connection.execute("SELECT attachment_id FROM cuts WHERE message_id = ?", (message_id,))]
     connection.execute("DELETE FROM grams WHERE rowid = ?", (message_id,))
+    thread = connection.execute("SELECT thread FROM messages WHERE id = ?", (message_id,)).get
     connection.execute("DELETE FROM messages WHERE id = ?", (message_id,))  # headers, bodies, cuts, fields, texts go with it
+    forget_thread(connection, int(thread or 0))
     for attachment in attachments:
         connection.execute(
             "DELETE FROM attachments WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM cuts WHERE attachment_id = ?1)", (attachment,)

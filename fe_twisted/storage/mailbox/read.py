@@ -29,11 +29,12 @@ _EXPRESSION: dict[Column, str] = {
     "body": "m.body",
     "parts": "m.parts",
     "emailid": "m.object_id",
+    "threadid": "m.thread",
     "preview": "p.text",
     "header": "h.data",
     "content": "NULL",
 }
-_IN_MESSAGES = frozenset({"size", "envelope", "bodystructure", "body", "parts", "emailid"})
+_IN_MESSAGES = frozenset({"size", "envelope", "bodystructure", "body", "parts", "emailid", "threadid"})
 _CONTENT = ", e.message_id, h.data, b.coding, b.data, EXISTS(SELECT 1 FROM cuts c WHERE c.message_id = e.message_id)"
 
 

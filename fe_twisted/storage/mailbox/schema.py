@@ -67,6 +67,7 @@ CREATE TABLE messages(
     sent_at TEXT,                              -- Date: field, ISO 8601 UTC
     sent_day INTEGER,                          -- Date: field, ordinal of the day in its own zone
     message_id TEXT NOT NULL,                  -- Message-ID: field
+    thread INTEGER NOT NULL,                   -- THREADID (RFC 8474): storage/mailbox/kin.py
     envelope BLOB NOT NULL,                    -- the three answers of FETCH, ready for the wire
     body BLOB NOT NULL,
     structure BLOB NOT NULL,
@@ -75,6 +76,13 @@ CREATE TABLE messages(
 CREATE INDEX messages_size ON messages(size);
 CREATE INDEX messages_sent_day ON messages(sent_day);
 CREATE INDEX messages_message_id ON messages(message_id);
+CREATE INDEX messages_thread ON messages(thread);
+-- Which thread a Message-ID was seen in, also that of a message that is not here.
+CREATE TABLE kin(
+    identity INTEGER PRIMARY KEY,              -- hash of the Message-ID, as in orders
+    thread INTEGER NOT NULL
+);
+CREATE INDEX kin_thread ON kin(thread);
 
 -- The content: header, then the body with the attachments cut out of it.
 CREATE TABLE headers(

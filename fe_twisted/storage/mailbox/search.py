@@ -240,7 +240,7 @@ def _email_id(key: EmailId, statement: _Statement) -> str:
 
 
 def _thread_id(key: ThreadId, statement: _Statement) -> str:
-    return "0"
+    return f"(e.message_id IN (SELECT id FROM messages WHERE thread = {statement.bind(key.number)}))" if key.number else "0"
 
 
 def _within(key: Within, statement: _Statement) -> str:

@@ -42,7 +42,7 @@ VALUES: dict[str, Any] = {
     "content": CONTENT,
     "parts": dump(ROOT),
     "emailid": b"M1",
-    "threadid": None,
+    "threadid": 0x1234,
 }
 
 
@@ -72,7 +72,7 @@ ENCLOSED = [
     (b"(FLAGS UID)", b"FLAGS (\\Seen \\Recent) UID 7"),
     (b"FAST", b'FLAGS (\\Seen \\Recent) INTERNALDATE "17-Jul-1996 02:44:25 -0700" RFC822.SIZE %d' % len(CONTENT)),
     (b"(ENVELOPE BODY BODYSTRUCTURE)", b"ENVELOPE (NIL) BODY (B) BODYSTRUCTURE (BS)"),
-    (b"(MODSEQ EMAILID THREADID SAVEDATE)", b'MODSEQ (12) EMAILID (M1) THREADID NIL SAVEDATE "18-Jul-1996 02:44:25 -0700"'),
+    (b"(MODSEQ EMAILID THREADID SAVEDATE)", b'MODSEQ (12) EMAILID (M1) THREADID (T0000000000001234) SAVEDATE "18-Jul-1996 02:44:25 -0700"'),
     (b"BODY[]", b"BODY[] {%d}\r\n%b" % (len(CONTENT), CONTENT)),
     (b"RFC822", b"RFC822 {%d}\r\n%b" % (len(CONTENT), CONTENT)),
     (b"(BODY.PEEK[HEADER] UID)", b"UID 7 BODY[HEADER] {%d}\r\n%b" % (len(HEADER), HEADER)),
