@@ -21,6 +21,7 @@ DAYS = 825
 def create_certificate(certificate: Path, key: Path, hostname: str, now: datetime.datetime) -> None:
     """Make a self-signed certificate for a host name, ``localhost``, 127.0.0.1 and ::1, and its key, mode 0600.
 
+    :param hostname: or an IP address, for boxes that know each other by nothing else.
     :param now: aware; the certificate is valid from an hour before, as clocks differ.
     :raises AlreadyExists: one of the files is there; it is not touched.
     :raises BadSettings: the folder is not writable.
@@ -28,8 +29,10 @@ def create_certificate(certificate: Path, key: Path, hostname: str, now: datetim
     secret = ec.generate_private_key(ec.SECP256R1())
     # RFC 5280 appendix A.1: a common name has at most 64 characters; clients look at the alternative names anyway.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
-    names: list[x509.GeneralName] = [x509.DNSName(each) for each in dict.fromkeys([hostname, "localhost"])]
-    names += [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", "::1")]
+    # A client that was told an address compares it with the addresses only (RFC 9525 section 6.5), whatever the names look like.
+    address = _address(hostname)
+    names: list[x509.GeneralName] = [x509.DNSName(each) for each in dict.fromkeys([hostname, "localhost"]) if each != address]
+    names += [x509.IPAddress(ip_address(each)) for each in dict.fromkeys([address or "127.0.0.1", "127.0.0.1", "::1"])]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -49,6 +52,15 @@ def create_certificate(certificate: Path, key: Path, hostname: str, now: datetim
     write_secret(key, pem)
     # Also 0600 by this way of writing; a certificate is public, but nobody else needs this file.
     write_secret(certificate, made.public_bytes(serialization.Encoding.PEM))
+
+
+def _address(hostname: str) -> str | None:
+    """The host name if it is an IP address."""
+    try:
+        ip_address(hostname)
+    except ValueError:
+        return None
+    return hostname
 
 
 def days_left(certificate: Path, now: datetime.datetime) -> int:

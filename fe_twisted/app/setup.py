@@ -36,6 +36,12 @@ _DEVELOPMENT = """\
 development = true
 port_offset = {port_offset}
 """
+_SECONDARY = """\
+
+# The mailboxes are on another box (docs/scaling.md).
+role = "secondary"
+primary = "{primary}"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,17 @@ class Made:
     passwords: tuple[NewPassword, ...] = field(default=(), repr=False)
 
 
-def create(data: Path, *, hostname: str | None, development: bool, port_offset: int | None, example: bool, now: datetime.datetime) -> Made:
+def create(
+    data: Path,
+    *,
+    hostname: str | None,
+    development: bool,
+    port_offset: int | None,
+    example: bool,
+    now: datetime.datetime,
+    directory_url: str | None = None,
+    primary: str | None = None,
+) -> Made:
     """Make a data folder, or find that it is there already and leave it as it is.
 
     Nothing is left behind when it fails.
@@ -59,8 +75,11 @@ def create(data: Path, *, hostname: str | None, development: bool, port_offset: 
     :param hostname: None for this machine's own name (``localhost`` in development).
     :param port_offset: None for the default, which is 2000 in development and 0 otherwise.
     :param example: add the domain and the aliases to try things out with.
+    :param directory_url: where the directory is, if not in a file; a secondary needs it.
+    :param primary: for a secondary, the URL of its primary's link; None for a primary.
     :raises Refused: something that is not ours is in the folder.
-    :raises BadSettings: a host name or offset that cannot be, or a folder that cannot be made.
+    :raises BadSettings: a host name, offset or URL that cannot be, or a folder that cannot be made.
+    :raises Later: the directory's database cannot be reached.
     """
     data = data.absolute()
     if (data / CONFIG).exists() and not (data / UNFINISHED).exists():
@@ -75,7 +94,8 @@ def create(data: Path, *, hostname: str | None, development: bool, port_offset: 
     except OSError as error:
         raise BadSettings(f"{data} cannot be used as data folder: {error.strerror}") from error
     try:
-        made = _fill(data, _text(hostname or _own_name(development), development, port_offset), example, now)
+        text = _text(hostname or _own_name(development), development, port_offset) + _elsewhere(directory_url, primary)
+        made = _fill(data, text, example, now)
         _sync(data)
         (data / UNFINISHED).unlink()
         _sync(data)
@@ -96,6 +116,9 @@ def _fill(data: Path, text: str, example: bool, now: datetime.datetime) -> Made:
     create_server_key(settings.server_key_file)
     create_certificate(settings.certificate_file, settings.certificate_key_file, settings.hostname, now)
     passwords: list[NewPassword] = []
+    if settings.role == "secondary":
+        # The directory is its primary's to make, and the database need not be in reach yet.
+        return Made(settings, new=True)
     with opened(settings, create=True) as store:
         if example:
             store.accounts.add_domain(EXAMPLE_DOMAIN)
@@ -106,10 +129,21 @@ def _fill(data: Path, text: str, example: bool, now: datetime.datetime) -> Made:
 
 
 def _text(hostname: str, development: bool, port_offset: int | None) -> str:
-    text = _FILE.format(hostname=hostname.replace("\\", "\\\\").replace('"', '\\"'))
+    text = _FILE.format(hostname=_quoted(hostname))
     if development:
         return text + _DEVELOPMENT.format(port_offset=BY_NAME["port_offset"].development if port_offset is None else port_offset)
     return text if port_offset is None else f"{text}port_offset = {port_offset}\n"
+
+
+def _elsewhere(directory_url: str | None, primary: str | None) -> str:
+    """What is not in this data folder."""
+    text = "" if primary is None else _SECONDARY.format(primary=_quoted(primary))
+    return text if directory_url is None else f'{text}directory_url = "{_quoted(directory_url)}"\n'
+
+
+def _quoted(text: str) -> str:
+    """The inside of a TOML string; whether it can be is checked when the file is read."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _own_name(development: bool, getfqdn: Callable[[], str] = socket.getfqdn) -> str:

@@ -86,3 +86,39 @@ def test_a_secondary_without_one_is_told_what_to_do(shell: Shell) -> None:
         link_secrets(settings, KEY)
     shell("link", "join", stdin=format_token(KEY))
     assert link_secrets(settings, KEY) == [KEY, own_link_secret(KEY)]
+
+
+URL = "postgresql://forwardemail@/mail"
+
+
+def test_init_of_a_secondary(shell: Shell, tmp_path: Path) -> None:
+    call = (
+        "init",
+        "--data",
+        str(tmp_path / "two"),
+        "--role",
+        "secondary",
+        "--primary",
+        "wss://one.example.org:7443",
+        "--hostname",
+        "two.example.org",
+    )
+    text = shell(*call, "--directory-url", URL)
+    assert "link join" in text and "link_authority" in text
+    again = shell.json(*call, "--directory-url", URL)
+    assert (again["new"], again["role"], again["aliases"]) == (False, "secondary", [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--role", "secondary"),
+        ("--role", "secondary", "--primary", "wss://a:1"),
+        ("--role", "secondary", "--directory-url", URL),
+        ("--role", "secondary", "--primary", "wss://a:1", "--directory-url", URL, "--development", "--example"),
+        ("--primary", "wss://a:1"),
+    ],
+)
+def test_half_a_secondary_is_wrong_usage(shell: Shell, tmp_path: Path, options: tuple[str, ...]) -> None:
+    shell("init", "--data", str(tmp_path / "two"), *options, status=2)
+    assert not (tmp_path / "two").exists()

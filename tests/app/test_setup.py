@@ -6,9 +6,10 @@ import datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from fe_twisted.app import setup
-from fe_twisted.app.certificates import days_left
+from fe_twisted.app.certificates import create_certificate, days_left
 from fe_twisted.app.setup import CONFIG, UNFINISHED, Made, create
 from fe_twisted.app.store import opened
 from fe_twisted.base.errors import BadSettings, Refused, StorageFailed
@@ -105,3 +106,31 @@ def test_bad_host_name_is_refused_before_anything_is_made(tmp_path: Path, hostna
     with pytest.raises(BadSettings):
         make(tmp_path / "data", hostname=hostname)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_secondary_has_no_directory_of_its_own(tmp_path: Path) -> None:
+    url = "postgresql://forwardemail@db.example.org/mail?passfile=/etc/pass"
+    made = make(tmp_path / "data", primary="wss://one.example.org:7443", directory_url=url)
+    settings = made.settings
+    assert (settings.role, settings.primary, settings.directory_url) == ("secondary", "wss://one.example.org:7443", url)
+    assert not settings.directory_file.exists() and settings.server_key_file.exists() and settings.certificate_file.exists()
+    assert not (tmp_path / "data" / UNFINISHED).exists()
+
+
+@pytest.mark.parametrize("primary", ["ws://one.example.org:7443", "one.example.org", 'wss://"\n:1'])
+def test_a_primary_that_cannot_be_leaves_nothing_behind(tmp_path: Path, primary: str) -> None:
+    with pytest.raises(BadSettings):
+        make(tmp_path / "data", primary=primary, directory_url="postgresql://a@b/c")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "2001:db8::7"])
+def test_a_certificate_for_an_address(tmp_path: Path, address: str) -> None:
+    """A peer that was told an address looks for it among the addresses of the certificate, not among the names."""
+    create_certificate(tmp_path / "c.pem", tmp_path / "k.pem", address, NOW)
+    names = x509.load_pem_x509_certificate((tmp_path / "c.pem").read_bytes()).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    found = [str(each) for each in names.value.get_values_for_type(x509.IPAddress)]
+    assert found == [address, "127.0.0.1", "::1"]
+    assert names.value.get_values_for_type(x509.DNSName) == ["localhost"]

@@ -15,7 +15,7 @@ from fe_twisted.app.cli.terminal import terminal, verb
 from fe_twisted.app.setup import EXAMPLE_ALIASES, EXAMPLE_DOMAIN, Made, create
 from fe_twisted.base.settings import PREFIX, Settings
 
-_DOORS = {"mx": "SMTP (MX)", "imap": "IMAP", "imaps": "IMAP over TLS"}
+_DOORS = {"mx": "SMTP (MX)", "imap": "IMAP", "imaps": "IMAP over TLS", "link": "link"}
 
 
 @click.command()
@@ -24,23 +24,50 @@ _DOORS = {"mx": "SMTP (MX)", "imap": "IMAP", "imaps": "IMAP over TLS"}
 @click.option("--development", is_flag=True, help="To try things out: loopback only, ports moved by 2000, passwords without TLS.")
 @click.option("--port-offset", type=click.IntRange(0, 60000), metavar="N", help="Move every port by N.")
 @click.option("--example", is_flag=True, help=f"Also add {EXAMPLE_DOMAIN} with two aliases (with --development).")
+@click.option("--role", type=click.Choice(["primary", "secondary"]), default="primary", help="A secondary has no mailboxes of its own.")
+@click.option("--primary", metavar="URL", help="Of a secondary: wss://host:port, the port being the primary's link_port.")
+@click.option("--directory-url", metavar="URL", help="The directory is in PostgreSQL: postgresql://user@host/database?passfile=/file.")
 @verb
-def init(data: Path, hostname: str | None, development: bool, port_offset: int | None, example: bool) -> None:
+def init(
+    data: Path,
+    hostname: str | None,
+    development: bool,
+    port_offset: int | None,
+    example: bool,
+    role: str,
+    primary: str | None,
+    directory_url: str | None,
+) -> None:
     """Make a data folder: settings, server key, certificate, directory. A folder that is there already is left as it is."""
     if example and not development:
         raise click.UsageError("--example is for trying things out and needs --development")
+    if role == "secondary" and (primary is None or directory_url is None or example):
+        raise click.UsageError("a secondary needs --primary and --directory-url, and gets no example: its mailboxes are elsewhere")
+    if role == "primary" and primary is not None:
+        raise click.UsageError("--primary is for a secondary; give --role secondary")
     now = datetime.datetime.now(datetime.UTC)
-    made = create(data, hostname=hostname, development=development, port_offset=port_offset, example=example, now=now)
+    made = create(
+        data,
+        hostname=hostname,
+        development=development,
+        port_offset=port_offset,
+        example=example,
+        now=now,
+        directory_url=directory_url,
+        primary=primary,
+    )
     result = {
         "new": made.new,
         "data": str(made.settings.data_folder),
         "config": str(made.settings.file),
         "hostname": made.settings.hostname,
         "development": made.settings.development,
+        "role": made.settings.role,
         "ports": made.settings.ports(),
         "aliases": [{"address": each.address, "password": each.password} for each in made.passwords],
     }
-    terminal().say("\n".join(_development(made) if made.settings.development else _production(made)), result)
+    lines = _secondary(made) if role == "secondary" else _development(made) if made.settings.development else _production(made)
+    terminal().say("\n".join(lines), result)
 
 
 def _development(made: Made) -> list[str]:
@@ -105,6 +132,26 @@ def _production(made: Made) -> list[str]:
         f"     {_beside(program)} --nodaemon --pidfile= forwardemail --config {file}",
         "",
         f"Keep a copy of {_short(settings.server_key_file)} where the server cannot lose it: nothing opens the directory without it.",
+    ]
+
+
+def _secondary(made: Made) -> list[str]:
+    settings = made.settings
+    if not made.new:
+        return [f"{settings.data_folder} is a data folder already; nothing was changed."]
+    program, file = _program(), _short(settings.file)
+    return [
+        f"A secondary of {settings.primary} is set up in {_short(settings.data_folder)}.",
+        "",
+        "1. The link token of the primary (there: forwardemail link token):",
+        f"     export {PREFIX}CONFIG={file}",
+        f"     {program} link join",
+        "2. The primary's certificate, unless this machine trusts its issuer: copy it here and name it with link_authority.",
+        "3. Look whether all is well, and start:",
+        f"     {program} check",
+        f"     {_beside(program)} --nodaemon --pidfile= forwardemail --config {file}",
+        "",
+        "The server key of this box only protects what waits here while its primary is away.",
     ]
 
 
