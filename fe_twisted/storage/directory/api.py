@@ -113,6 +113,9 @@ class Directory(Protocol):
     def aliases(self, domain: str | None = None) -> list[Alias]:
         """All, or those of one domain, by address."""
 
+    def owner(self, mailbox_id: str) -> Alias | None:
+        """The alias that has a mailbox; None when nobody has it (any more)."""
+
     def remove_alias(self, address: str) -> Alias:
         """Remove the alias and its key slots; returns what was removed, so that the caller can remove the files.
 
@@ -147,6 +150,14 @@ class Directory(Protocol):
 
     def generation(self) -> int:
         """A number that grows with every change of any alias, so that servers notice cheaply that something changed."""
+
+    def shared_secret(self, offer: bytes) -> bytes:
+        """32 octets that are the same for every box with this directory, and stay.
+
+        They are no secret from whoever can read the directory; keys that come from them may guard what the directory itself tells.
+
+        :param offer: what they become if nobody asked before.
+        """
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -76,6 +76,15 @@ class Lookups:
         """The alias of exactly this address with all its key slots, in whatever state it is; None when there is none."""
         return await self._call(self._directory.login, address.normalise())
 
+    async def owner(self, mailbox_id: str) -> Alias | None:
+        """The alias that has a mailbox; None when nobody has it (any more)."""
+        return await self._call(self._directory.owner, mailbox_id)
+
+    async def location_of(self, mailbox_id: str) -> str | None:
+        """Which primary has a mailbox; None when nobody has it (any more)."""
+        found = await self.owner(mailbox_id)
+        return found.location if found is not None else None
+
     async def generation(self) -> int:
         """See :meth:`fe_twisted.storage.directory.api.Directory.generation`."""
         return await self._call(self._directory.generation)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The revision that this program reads and writes; the newest in :mod:`fe_twisted.storage.directory.migrations`.
-HEAD = "0002"
+HEAD = "0003"
 
 #: Constraints have names, so that a migration can change them.
 metadata = MetaData(
@@ -31,12 +31,13 @@ metadata = MetaData(
     }
 )
 
-#: One row: how often anything changed.
+#: One row: how often anything changed, and a secret that all boxes with this directory share (32 octets; None until one of them asks).
 meta = Table(
     "meta",
     metadata,
     Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
     Column("generation", BigInteger, nullable=False),
+    Column("shared_secret", LargeBinary),
 )
 
 accounts = Table(

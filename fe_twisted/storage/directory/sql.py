@@ -67,6 +67,7 @@ _LOGIN = (
     .where(domains.c.name == bindparam("domain"), aliases.c.local == bindparam("local"))
     .order_by(key_slots.c.id)
 )
+_OWNER = select(*_ALIAS).where(_at_home, aliases.c.mailbox_id == bindparam("mailbox"))
 # In these two the constants are written out, so that the planner sees which partial index has just these rows in this order.
 _POSTMASTER_NAMED = (
     select(*_ALIAS).where(_at_home, aliases.c.local == literal_column("'postmaster'")).order_by(aliases.c.domain_id).limit(1)
@@ -87,6 +88,7 @@ _POSTMASTERS = {
 _DOMAIN = select(domains.c.id, domains.c.name, domains.c.account_id).where(_OF_DOMAIN)
 _SLOTS = select(*_SLOT).where(key_slots.c.alias_id == bindparam("alias")).order_by(key_slots.c.id)
 _GENERATION = select(meta.c.generation)
+_SHARED = select(meta.c.shared_secret)
 _COUNT_UP = update(meta).values(generation=meta.c.generation + 1)
 
 
@@ -358,9 +360,26 @@ class SqlDirectory:
         width = len(_ALIAS)
         return _alias(rows[0][:width]), [KeySlot(*row[width:]) for row in rows if row[width] is not None]
 
+    def owner(self, mailbox_id: str) -> Alias | None:
+        """The alias that has a mailbox; None when nobody has it (any more)."""
+        rows = self._read(_OWNER, {"mailbox": mailbox_id})
+        return _alias(rows[0]) if rows else None
+
     def generation(self) -> int:
         """A number that grows with every change."""
         return int(self._read(_GENERATION)[0][0])
+
+    def shared_secret(self, offer: bytes) -> bytes:
+        """32 octets that are the same for every box with this directory, and stay.
+
+        :param offer: what they become if nobody asked before.
+        """
+        found = self._read(_SHARED)[0][0]
+        if found is None:
+            with translated(), self._writer.begin() as connection:
+                connection.execute(update(meta).where(meta.c.shared_secret.is_(None)).values(shared_secret=offer))
+                found = connection.execute(_SHARED).scalar_one()
+        return bytes(found)
 
     def version(self) -> int:
         """A number that is another one after any commit by anybody, for an embedded directory; microseconds, no query.

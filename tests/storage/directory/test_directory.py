@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -313,3 +314,19 @@ def test_hidden_capabilities_are_kept_with_the_alias(directory: SqlDirectory) ->
     assert directory.aliases()[0].hidden == ()
     with pytest.raises(NotFound):
         directory.set_hidden("nobody@example.com", ["IDLE"])
+
+
+def test_the_shared_secret_is_that_of_the_first_who_asked(opened: Callable[[], SqlDirectory]) -> None:
+    """Also when both ask before either has an answer, as two boxes do that start together."""
+    one, other = opened(), opened()
+    generation = one.generation()
+    assert one.shared_secret(b"1" * 32) == b"1" * 32
+    assert other.shared_secret(b"2" * 32) == one.shared_secret(b"3" * 32) == b"1" * 32
+    assert one.generation() == generation
+
+
+def test_two_who_make_the_shared_secret_at_once_agree(opened: Callable[[], SqlDirectory]) -> None:
+    boxes = [opened() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda box, offer: box.shared_secret(offer), boxes, [bytes([number]) * 32 for number in range(4)]))
+    assert len(found) == 1

@@ -202,3 +202,15 @@ def test_connections_that_died_in_the_pool_are_replaced(postgresql: str, postgre
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
     assert directory.generation() == 0
     directory.close()
+
+
+def test_whose_a_mailbox_is(directory: SqlDirectory, lookups: Lookups) -> None:
+    made = directory.add_alias("hello@example.com")
+    directory.add_alias("other@example.com")
+    give_mailbox(directory, "hello@example.com")
+    mailbox_id = f"{made.id:024x}"
+    assert result(lookups.owner(mailbox_id)) == directory.alias("hello@example.com")
+    assert result(lookups.location_of(mailbox_id)) == made.location
+    directory.remove_alias("hello@example.com")
+    assert result(lookups.owner(mailbox_id)) is None
+    assert result(lookups.location_of(mailbox_id)) is None
