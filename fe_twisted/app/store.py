@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fe_twisted.base.settings import Settings
-from fe_twisted.protocols.crypto.derive import directory_key
+from fe_twisted.protocols.crypto.derive import SHARED, derive, directory_key
 from fe_twisted.services.accounts.admin import Accounts
 from fe_twisted.storage.directory.sql import SqlDirectory, open_directory
 from fe_twisted.storage.mailbox.files import MailboxFiles
@@ -23,6 +23,13 @@ class Store:
     directory: SqlDirectory
     files: MailboxFiles
     accounts: Accounts
+
+    def shared_secret(self) -> bytes:
+        """What all boxes with this directory derive the same keys from; the first that asks makes it.
+
+        :raises fe_twisted.base.errors.MailError: the directory cannot be asked.
+        """
+        return self.directory.shared_secret(derive(self.server_key, SHARED))
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:

@@ -1,4 +1,8 @@
-"""Every key that comes from the server key, one label each (HKDF-SHA256, RFC 5869)."""
+"""Every key that comes from the server key, one label each (HKDF-SHA256, RFC 5869).
+
+Each box has a server key of its own.  What must be the same on all boxes comes from the directory's shared secret instead: :data:`SCRAM` and
+:data:`LIMITS`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ COOKIE = "cookie"
 SRS = "srs"
 CLUSTER = "cluster"
 SCRAM = "scram"
+#: What this box offers as the secret of all boxes with its directory, see :meth:`fe_twisted.storage.directory.api.Directory.shared_secret`.
+SHARED = "shared"
+#: Of that secret and not of the server key: hides addresses in the names of what is counted on Redis.
+LIMITS = "limits"
 
 
 def derive(server_key: bytes, label: str, length: int = 32) -> bytes:
