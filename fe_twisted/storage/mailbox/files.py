@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
+import hashlib
 import os
 import re
 import tempfile
@@ -12,14 +14,14 @@ from pathlib import Path
 
 import apsw
 
-from fe_twisted.base.errors import AlreadyExists, BadSettings, DamagedFile, StorageFailed
+from fe_twisted.base.errors import AlreadyExists, BadSettings, DamagedFile, NewerFile, StorageFailed
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.storage.mailbox.check import problems
 from fe_twisted.storage.mailbox.folders import STANDARD_FOLDERS, create_folder, set_subscribed
 from fe_twisted.storage.mailbox.rows import iso
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
 from fe_twisted.storage.mailbox.stats import Stats, stats
-from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, connect, header, migrate, storage_errors, sync_directory
+from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, connect, connect_beside, header, migrate, storage_errors, sync_directory
 
 #: Chosen by measurement (bulk delivery of 10 KB messages, ChaCha20): 4096 took 1.4 times as long, 16384 1.3 times and a third more disk.
 PAGE_SIZE = 8192
@@ -95,13 +97,33 @@ class MailboxFiles:
                 if not readonly:
                     migrate(connection, MIGRATIONS)
                     connection.wal_autocheckpoint(CHECKPOINT_PAGES)
-                written = connection.execute("SELECT value FROM meta WHERE name = 'mailbox_id'").get
-                if written != mailbox_id:
-                    raise DamagedFile(reason=f"file {mailbox_id} holds mailbox {written}")
+                _expect_id(connection, mailbox_id)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def open_beside(self, mailbox_id: str, key: bytes | bytearray) -> apsw.Connection:
+        """A connection for reading to a mailbox that another process has open, see :func:`connect_beside`.
+
+        :raises NotOpen: nobody has it open.
+        :raises DamagedFile: not there, not this key's, or not this mailbox's.
+        :raises NewerFile: its schema is not the one that this version of the program reads.
+        """
+        connection = connect_beside(self.path(mailbox_id), key=key, cipher=self.cipher)
+        try:
+            with storage_errors(connection):
+                if (version := int(connection.pragma("user_version"))) != len(MIGRATIONS):
+                    raise NewerFile(reason=f"schema {version}, this program reads {len(MIGRATIONS)}: {mailbox_id}")
+                _expect_id(connection, mailbox_id)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def place(self, mailbox_id: str) -> bytes:
+        """See :func:`place_of`."""
+        return place_of(self.path(mailbox_id))
 
     def delete(self, mailbox_id: str) -> None:
         """Remove the mailbox and the mail that waits for it; nothing happens when they are gone already."""
@@ -148,6 +170,37 @@ class MailboxFiles:
             os.chmod(copy, 0o600)
             os.rename(copy, output)
         sync_directory(str(output.parent))
+
+
+def place_of(path: str | os.PathLike[str]) -> bytes:
+    """Names a file on a running machine: two processes that get the same name for it have the same file on the same machine before them.
+
+    That is more than a path says, which may lead to a copy; and to memory that the two do not share, when the folder is one of the network.
+
+    :returns: 32 octets, or none when the file is not there or the machine has no name (other systems than Linux).
+    """
+    machine = _machine()
+    try:
+        found = os.stat(path)
+    except OSError:
+        return b""
+    return hashlib.sha256(b"%s %d %d" % (machine, found.st_dev, found.st_ino)).digest() if machine else b""
+
+
+@functools.cache
+def _machine() -> bytes:
+    """What the kernel calls itself since it was started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return b""
+
+
+def _expect_id(connection: apsw.Connection, mailbox_id: str) -> None:
+    """:raises DamagedFile: it is another mailbox's."""
+    written = connection.execute("SELECT value FROM meta WHERE name = 'mailbox_id'").get
+    if written != mailbox_id:
+        raise DamagedFile(reason=f"file {mailbox_id} holds mailbox {written}")
 
 
 def _furnish(connection: apsw.Connection, mailbox_id: str, seal: SealingKey) -> None:

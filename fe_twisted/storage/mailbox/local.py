@@ -27,7 +27,7 @@ from fe_twisted.storage.mailbox.api import (
     Watcher,
 )
 from fe_twisted.storage.mailbox.check import problems
-from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.files import MailboxFiles, place_of
 from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.reader import Reader
 from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso
@@ -207,6 +207,10 @@ class LocalMailbox(Reader):
     def modseqs(self) -> dict[int, int]:
         """The modseq of every folder that can be selected, by its id."""
         return dict(self._modseqs)
+
+    def place(self) -> bytes:
+        """See :func:`fe_twisted.storage.mailbox.files.place_of`."""
+        return place_of(self._reader.filename)
 
     async def idempotent(
         self, key: bytes, change: Callable[[], Awaitable[T]], encode: Callable[[T], bytes], decode: Callable[[bytes], T]

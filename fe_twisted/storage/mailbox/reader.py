@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Literal, TypeVar
 
 import apsw
@@ -84,7 +84,9 @@ class Reader:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    async def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
+    async def fetch(
+        self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0
+    ) -> AsyncGenerator[list[Row], None]:
         """See the interface."""
         rows = read_rows(self._reader, folder_id, uids, columns, changed_since)
         began = self._clock.seconds()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -39,6 +40,10 @@ class WrongKey(errors.DamagedFile):
 
 class MissingFile(errors.DamagedFile):
     """The file should be there and is not."""
+
+
+class NotOpen(errors.Later):
+    """No other process has the file open, or it is being closed just now."""
 
 
 def connect(
@@ -88,6 +93,58 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def connect_beside(
+    path: str | os.PathLike[str], *, key: bytes | bytearray, cipher: str = "chacha20", cache_kib: int = 2048
+) -> apsw.Connection:
+    """Open a file for reading that another process has open and writes.  Nothing on the disk is made, changed or removed, now or later.
+
+    By itself SQLite would make ``-wal`` and ``-shm`` for a reader too, and remove them after it when it is the last.  So they have to be
+    there, and while this is looked at there is a lock on the file by which nobody else can be the last to close it; the connection then
+    takes the same lock and keeps it.  It sees ``-shm`` through a mapping that cannot be written, and never writes the WAL back.
+
+    :param key, cipher, cache_kib: see :func:`connect`.
+    :raises NotOpen: nobody has it open.
+    :raises MissingFile: there is no such file.
+    :raises WrongKey, fe_twisted.base.errors.DamagedFile, fe_twisted.base.errors.MailError: see :func:`connect`.
+    """
+    path = os.fspath(path)
+    if len(key) != KEY_SIZE or cipher not in CIPHERS:
+        raise ValueError("a key of 32 octets and a known cipher, please")
+    if not _size(path):
+        raise MissingFile(reason=f"{path} is not there")
+    with _shared(path):
+        if _size(path + "-wal") is None or _size(path + "-shm") is None:
+            raise NotOpen(reason=f"{path} is not open in another process")
+        connection = _unlock(path, key, cipher, readonly=True, beside=True)
+    try:
+        with storage_errors(connection):
+            _tune(connection, True, cache_kib, "FULL", "ON")
+            _pragma(connection, "query_only", "ON", 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _shared(path: str) -> Iterator[None]:
+    """Hold the lock that every connection to a file in WAL mode holds for as long as it is open.
+
+    :raises NotOpen: the last process that had it open is closing it.
+    """
+    with storage_errors():
+        file = apsw.VFSFile("unix", path, [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+        try:
+            try:
+                file.xLock(apsw.SQLITE_LOCK_SHARED)
+            except apsw.BusyError as error:
+                raise NotOpen(reason=f"{path} is being closed") from error
+            yield
+            file.xUnlock(apsw.SQLITE_LOCK_NONE)
+        finally:
+            file.xClose()
 
 
 def header(path: str) -> bytes:
@@ -283,11 +340,15 @@ def _clear(path: str) -> None:
             os.unlink(path + suffix)
 
 
-def _unlock(path: str, key: bytes | bytearray, cipher: str, readonly: bool) -> apsw.Connection:
-    """Open an existing file, give the key and read the schema, which proves both."""
+def _unlock(path: str, key: bytes | bytearray, cipher: str, readonly: bool, *, beside: bool = False) -> apsw.Connection:
+    """Open an existing file, give the key and read the schema, which proves both.
+
+    :param beside: leave ``-shm`` and the WAL to the process that writes.
+    """
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE  # without CREATE: a missing file stays missing
+    name = f"file:{urllib.parse.quote(os.path.abspath(path))}?readonly_shm=1" if beside else path
     with storage_errors():
-        connection = apsw.Connection(path, flags=flags)
+        connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI if beside else flags)
     try:
         with storage_errors(connection):
             _pragma(connection, "busy_timeout", str(BUSY_TIMEOUT), BUSY_TIMEOUT)
@@ -298,7 +359,8 @@ def _unlock(path: str, key: bytes | bytearray, cipher: str, readonly: bool) -> a
             _expect(connection, "journal_mode", "wal")
             _expect(connection, "auto_vacuum", 2)
             _expect(connection, "encoding", "UTF-8")
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            if not beside:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except BaseException as error:
         connection.close()
         if isinstance(error.__cause__, apsw.NotADBError) and _looks_encrypted(path):

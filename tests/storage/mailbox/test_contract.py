@@ -1,4 +1,7 @@
-"""The mailbox interface, kept by every implementation: the file is here, or it is at a primary and asked over a link."""
+"""The mailbox interface, kept by every implementation.
+
+The file is here; or it is at a primary and asked over a link; or both, so that it is read here and written by the primary.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ import pytest
 from twisted.internet.task import Clock
 
 from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, Refused, TryCreate
+from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.imap.search import All, And, Body, Compare, Date, DateOf, Flag, Header, Key, Not, Or, Size, Uids
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, SEEN, Mailbox, NewMessage
+from fe_twisted.storage.mailbox.direct import DirectMailbox, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
-from fe_twisted.storage.mailbox.remote import open_remote
+from fe_twisted.storage.mailbox.remote import RemoteMailbox, open_remote
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, nothing_waits, run
 from tests.storage.mailbox.linked import Network, hosting
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail, rows, with_attachment
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "remote", "direct"])
 def mailbox(request: pytest.FixtureRequest, files: MailboxFiles, clock: Clock) -> Iterator[Mailbox]:
     """An open mailbox; its consistency is checked when the test is over."""
     files.create(ID, KEY)
@@ -34,14 +39,23 @@ def mailbox(request: pytest.FixtureRequest, files: MailboxFiles, clock: Clock) -
         assert run(local.check_consistency()) == []
     else:
         link = Network(hosting(mailboxes, files), clock).link()
-        remote = run(open_remote(link, ID, KEY, lambda mailbox_id: None))
+        remote = run(opened(request.param, files, link, clock))
         yield remote
+        assert isinstance(remote, DirectMailbox) == (request.param == "direct")
+        assert not isinstance(remote, DirectMailbox) or remote.direct, "the file was not read here"
         assert run(remote.check_consistency()) == []
         run(remote.close())
         link.stop()
     run(mailboxes.close_all())
     assert files.check(ID, KEY) == []
     assert not clock.getDelayedCalls(), "a timer was left"
+
+
+async def opened(kind: str, files: MailboxFiles, link: Link, clock: Clock) -> RemoteMailbox:
+    """A mailbox at a primary; read directly, it must never have to be asked for what can be read."""
+    if kind == "remote":
+        return await open_remote(link, ID, KEY, lambda mailbox_id: None)
+    return await open_direct(files, link, ID, KEY, lambda mailbox_id: None, at_once, clock, mode="direct")
 
 
 def test_a_new_mailbox_has_the_standard_folders(mailbox: Mailbox) -> None:
