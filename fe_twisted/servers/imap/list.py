@@ -10,7 +10,7 @@ from fe_twisted.protocols.imap.commands import Command, List
 from fe_twisted.servers.imap.names import matcher, parents
 from fe_twisted.servers.imap.reply import Reply
 from fe_twisted.servers.imap.session import Session, arguments
-from fe_twisted.servers.imap.status import check_items, values
+from fe_twisted.servers.imap.status import check_items, write_status
 from fe_twisted.storage.mailbox.api import Folder
 
 #: Lines between two looks at whether the client still takes them.
@@ -22,7 +22,9 @@ def attributes(session: Session, folder: Folder, *, extended: bool = False) -> l
 
     :param extended: the command is one of RFC 5258, whose client knows ``\NonExistent``.
     """
-    flags = ["\\HasChildren" if folder.has_children else "\\HasNoChildren"]
+    flags = []
+    if extended or "CHILDREN" not in session.hidden:
+        flags.append("\\HasChildren" if folder.has_children else "\\HasNoChildren")
     if not folder.selectable:
         flags.append("\\NonExistent" if session.rev2 or extended else "\\Noselect")
     if folder.special_use and "SPECIAL-USE" not in session.hidden:
@@ -51,11 +53,11 @@ async def list_folders(session: Session, command: Command) -> Reply:
 
 
 async def _status(session: Session, name: str, items: tuple[str, ...]) -> None:
+    """The STATUS response of one mailbox among several; none for one that was deleted since (RFC 5819 section 2)."""
     try:
-        counters = await session.mailbox.status(name)
-    except NoSuchFolder:  # deleted since; RFC 5819 section 2: LIST is not refused for that
+        await write_status(session, name, items)
+    except NoSuchFolder:
         return
-    session.wire.write(responses.status(name, values(counters, items, session.limits.message_size), utf8=session.utf8))
 
 
 class _Names:

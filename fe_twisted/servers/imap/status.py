@@ -54,8 +54,16 @@ async def status(session: Session, command: Command) -> Reply:
     wanted = arguments(command, Status)
     check_items(session, wanted.items)
     await session.poll()
-    counters = await session.mailbox.status(canonical(wanted.mailbox))
-    doomed = await session.mailbox.deleted_octets(counters.name) if "DELETED-STORAGE" in wanted.items else 0
-    answer = values(counters, wanted.items, session.limits.message_size, doomed)
-    session.wire.write(responses.status(counters.name, answer, utf8=session.utf8))
+    await write_status(session, canonical(wanted.mailbox), wanted.items)
     return Reply("STATUS completed")
+
+
+async def write_status(session: Session, name: str, items: tuple[str, ...]) -> None:
+    """The STATUS response, of STATUS and of LIST.
+
+    :raises NoSuchFolder:
+    """
+    counters = await session.mailbox.status(name)
+    doomed = await session.mailbox.deleted_octets(counters.name) if "DELETED-STORAGE" in items else 0
+    answer = values(counters, items, session.limits.message_size, doomed)
+    session.wire.write(responses.status(counters.name, answer, utf8=session.utf8))
