@@ -17,6 +17,7 @@ import pytest
 from fe_twisted import __version__
 from fe_twisted.app.cli import cli, run
 from fe_twisted.base.settings import SETTINGS, describe
+from fe_twisted.servers.imap.capability import HIDEABLE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -199,6 +200,11 @@ def test_a_capability_is_hidden_and_shown_again(shell: Shell, alias: str) -> Non
     assert "CONDSTORE, IDLE, QRESYNC" in shell("alias", "show", "me@example.org")
     left = shell.json("alias", "set", "me@example.org", "--show-capability", "idle", "--show-capability", "qresync")
     assert left["hidden_capabilities"] == ["CONDSTORE"]
+
+
+def test_every_capability_can_be_hidden(shell: Shell, alias: str) -> None:
+    options = [word for name in HIDEABLE for word in ("--hide-capability", name.lower())]
+    assert shell.json("alias", "set", "me@example.org", *options)["hidden_capabilities"] == sorted(name.upper() for name in HIDEABLE)
 
 
 @pytest.mark.parametrize("options", [(), *(("--hide-capability", name) for name in ("FROB", "IMAP4rev1", "STARTTLS"))])

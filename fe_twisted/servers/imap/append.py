@@ -10,7 +10,7 @@ from fe_twisted.servers.imap.names import canonical
 from fe_twisted.servers.imap.reply import Reply, no
 from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.servers.imap.view import View
-from fe_twisted.storage.mailbox.api import NewMessage
+from fe_twisted.storage.mailbox.api import Appended, NewMessage
 
 
 async def append(session: Session, command: Command) -> Reply:
@@ -28,7 +28,7 @@ async def append(session: Session, command: Command) -> Reply:
         appended = await session.mailbox.append(canonical(wanted.mailbox), messages)
     except NoSuchFolder as error:  # RFC 3501 6.3.11: TRYCREATE, not NONEXISTENT
         raise TryCreate(reason=error.reason) from error
-    return Reply("APPEND completed", responses.appenduid(appended.uidvalidity, appended.uids))
+    return Reply("APPEND completed", _code(session, appended))
 
 
 async def replace(session: Session, command: Command) -> Reply:
@@ -43,9 +43,12 @@ async def replace(session: Session, command: Command) -> Reply:
         appended = await session.mailbox.replace(view.folder_id, uid, canonical(wanted.mailbox), message)
     except NoSuchFolder as error:
         raise TryCreate(reason=error.reason) from error
-    code = responses.appenduid(appended.uidvalidity, appended.uids)
-    session.wire.write(responses.untagged("OK", "replacement message ready", code=code))
+    session.wire.write(responses.untagged("OK", "replacement message ready", code=_code(session, appended)))
     return Reply("REPLACE completed")
+
+
+def _code(session: Session, appended: Appended) -> str:
+    return "" if "UIDPLUS" in session.hidden else responses.appenduid(appended.uidvalidity, appended.uids)
 
 
 def _addressed(view: View, number: int | None, *, uid: bool) -> int:

@@ -88,7 +88,7 @@ TABLE: tuple[Row, ...] = (
     Row("WITHIN", _AFTER),
     Row("PREVIEW", _AFTER),
     Row("X-SEARCH-REGEX", _AFTER),
-    Row("MULTISEARCH", _AFTER, ("ESEARCH",)),
+    Row("MULTISEARCH", _AFTER, ("ESEARCH",), needs=("ESEARCH",)),
     Row("SORT", _AFTER, ("SORT", "UID SORT")),
     Row("SORT=DISPLAY", _AFTER, needs=("SORT",)),
     Row("ESORT", _AFTER, needs=("SORT",)),

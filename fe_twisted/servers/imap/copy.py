@@ -37,7 +37,7 @@ async def move(session: Session, command: Command) -> Reply:
         moved = await session.mailbox.move(view.folder_id, uids, canonical(wanted.mailbox))
     except NoSuchFolder as error:
         raise TryCreate(reason=error.reason) from error
-    if moved.source:
+    if moved.source and "UIDPLUS" not in session.hidden:
         code = responses.copyuid(moved.uidvalidity, moved.source, moved.target)
         session.wire.write(responses.untagged("OK", "where they went", code=code))
     return Reply("MOVE completed", highest=bool(moved.source))

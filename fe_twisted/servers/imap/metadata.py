@@ -63,5 +63,8 @@ async def get_quota_root(session: Session, command: Command) -> Reply:
 async def _tell(session: Session) -> None:
     used = await session.mailbox.quota()
     # RFC 9208 section 5.1: STORAGE counts units of 1,024 octets
-    storage = ("STORAGE", -(-used.octets // 1024), used.octets_limit // 1024)
-    session.wire.write(quota(ROOT, [storage, ("MESSAGE", used.messages, used.messages_limit)]))
+    resources = [
+        ("STORAGE", -(-used.octets // 1024), used.octets_limit // 1024),
+        ("MESSAGE", used.messages, used.messages_limit),
+    ]
+    session.wire.write(quota(ROOT, [resource for resource in resources if f"QUOTA=RES-{resource[0]}" not in session.hidden]))

@@ -105,7 +105,8 @@ class Events:
         for folder_id, counters in sorted(self._counters.items()):
             if folder_id != self._selected_id():
                 items = ["MESSAGES", "UIDNEXT", "UIDVALIDITY"]
-                if self._of(counters.name, "FLAGCHANGE") or self._session.condstore:
+                shows = self._of(counters.name, "FLAGCHANGE") and "CONDSTORE" not in self._session.hidden
+                if shows or self._session.condstore:
                     items.append("HIGHESTMODSEQ")
                 self._write_status(counters, items)
 
