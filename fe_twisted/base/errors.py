@@ -286,6 +286,12 @@ class PrimaryAway(Later):
     imap = ImapStatus("NO", "UNAVAILABLE")
 
 
+class Moved(Later):
+    """The mailbox is not (or no longer) at the primary that was asked: look up where it is, and ask there."""
+
+    default = "mailbox is being moved, try again"
+
+
 class NotReady(Later):
     """The alias has no mailbox yet: nobody has made a password for it."""
 

@@ -36,7 +36,10 @@ class Listener(Protocol):
         """See :class:`fe_twisted.protocols.cluster.frames.Notify`."""
 
     def evicted(self, mailbox: str) -> None:
-        """See :class:`fe_twisted.protocols.cluster.frames.Evict`."""
+        """See :class:`fe_twisted.protocols.cluster.frames.Evict`: its sessions must end."""
+
+    def moved(self, mailbox: str) -> None:
+        """See :class:`fe_twisted.protocols.cluster.frames.Evict`: it is to be opened again, wherever it is then."""
 
 
 class Conversation:
@@ -183,7 +186,7 @@ class Conversation:
         elif isinstance(event, Room):
             self._pump(event.id)
         elif isinstance(event, Evict):
-            self._listener.evicted(event.mailbox)
+            (self._listener.moved if event.again else self._listener.evicted)(event.mailbox)
         elif isinstance(event, Ready):
             self._agreed = event.agreed
             self.ready.callback(event.agreed)

@@ -46,6 +46,9 @@ class Attached(Protocol):
     def evicted(self) -> None:
         """The primary has taken the mailbox back."""
 
+    def moved(self) -> None:
+        """The primary has closed the mailbox because it is being moved: open it again, wherever it is then."""
+
 
 class Link:
     """Stays connected from :meth:`start` to :meth:`stop`.
@@ -184,6 +187,18 @@ class Link:
         attached = self._attached.get(mailbox)
         if attached is not None:
             attached.evicted()
+
+    def moved(self, mailbox: str) -> None:
+        """See :class:`~fe_twisted.clients.link.conversation.Listener`."""
+        attached = self._attached.get(mailbox)
+        if attached is not None:
+            attached.moved()
+
+    def pause(self, seconds: float) -> Deferred[None]:
+        """Fires after so many seconds."""
+        waiting: Deferred[None] = Deferred()
+        self._clock.callLater(seconds, waiting.callback, None)
+        return waiting
 
     # -- staying connected ------------------------------------------------------------------------
 

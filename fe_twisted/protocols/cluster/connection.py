@@ -206,9 +206,9 @@ class Answering(Connection):
         """Tell of a change."""
         self._send(Notify(mailbox, folder, modseq, keywords))
 
-    def evict(self, mailbox: str) -> None:
-        """Take a mailbox back."""
-        self._send(Evict(mailbox))
+    def evict(self, mailbox: str, again: bool = False) -> None:
+        """Take a mailbox back; see :class:`~fe_twisted.protocols.cluster.frames.Evict`."""
+        self._send(Evict(mailbox, again))
 
     # -- frames -----------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What is said on the link, one frame in each WebSocket message, and the strict check of it.
 
-A frame is a CBOR array (RFC 8949): its kind, then its fields.  Only integers, strings, byte strings and arrays of strings occur; tags,
-indefinite lengths and floats are refused, and so is anything after the array.  ``Hello`` alone may be longer than this version knows, so
-that later versions can add to it.
+A frame is a CBOR array (RFC 8949): its kind, then its fields.  Only integers, truth values, strings, byte strings and arrays of strings
+occur; tags, indefinite lengths and floats are refused, and so is anything after the array.  ``Hello`` alone may be longer than this version
+knows, so that later versions can add to it.
 """
 
 from __future__ import annotations
@@ -185,10 +185,14 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """The primary has taken a mailbox back; it is no longer open on this connection."""
+    """The primary has taken a mailbox back; it is no longer open on this connection.
+
+    :param again: False: its sessions must end.  True: it is being moved; look up where it is, and open it again there.
+    """
 
     kind: ClassVar[int] = 9
     mailbox: str
+    again: bool = False
 
 
 Frame = Hello | Proof | Refuse | Request | Data | Error | Credit | Cancel | Notify | Evict
@@ -330,6 +334,10 @@ def _is_key(value: Any) -> bool:
     return type(value) is bytes and len(value) in (0, KEY)
 
 
+def _is_bool(value: Any) -> bool:
+    return type(value) is bool
+
+
 def _is_body(value: Any) -> bool:
     return type(value) is bytes and len(value) <= PIECE
 
@@ -350,5 +358,5 @@ _CHECKS: dict[int, tuple[Any, tuple[Any, ...]]] = {
     Credit.kind: (Credit, (_is_id, _is_size)),
     Cancel.kind: (Cancel, (_is_id,)),
     Notify.kind: (Notify, (_is_mailbox_id, _is_integer, _is_integer, _are_keywords)),
-    Evict.kind: (Evict, (_is_mailbox_id,)),
+    Evict.kind: (Evict, (_is_mailbox_id, _is_bool)),
 }

@@ -13,8 +13,8 @@ Answer = Sequence[Buffer] | AsyncGenerator[Sequence[Buffer], None]
 #: ``notify(mailbox, folder, modseq, keywords)``, see :class:`fe_twisted.protocols.cluster.frames.Notify`.
 Notifier = Callable[[str, int, int, tuple[str, ...] | None], None]
 
-#: ``evict(mailbox)``.
-Evictor = Callable[[str], None]
+#: ``evict(mailbox, again)``, see :class:`fe_twisted.protocols.cluster.frames.Evict`.
+Evictor = Callable[[str, bool], None]
 
 #: ``unwrap(mailbox, wrapped)`` gives a mailbox key that was wrapped for this connection; raises ValueError.
 Unwrapper = Callable[[str, bytes], bytes]

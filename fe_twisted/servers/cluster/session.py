@@ -225,11 +225,11 @@ class Session:
         for (mailbox, folder), modseq in untold.items():
             self._answering.notify(mailbox, folder, modseq, words.pop(mailbox, None))
 
-    def _evict(self, mailbox: str) -> None:
+    def _evict(self, mailbox: str, again: bool) -> None:
         for held in [held for held in self._untold if held[0] == mailbox]:
             del self._untold[held]
         self._new_words.pop(mailbox, None)
-        self._answering.evict(mailbox)
+        self._answering.evict(mailbox, again)
 
 
 def _bug(failure: Failure) -> None:

@@ -101,7 +101,7 @@ class Host:
         self,
         peer: str,
         notify: Callable[[str, int, int, tuple[str, ...] | None], None],
-        evict: Callable[[str], None],
+        evict: Callable[[str, bool], None],
         unwrap: Callable[[str, bytes], bytes],
     ) -> Guest:
         """See :class:`fe_twisted.servers.cluster.host.Host`."""
@@ -127,7 +127,7 @@ class Guest:
         host: Host,
         peer: str,
         notify: Callable[[str, int, int, tuple[str, ...] | None], None],
-        evict: Callable[[str], None],
+        evict: Callable[[str, bool], None],
         unwrap: Callable[[str, bytes], bytes],
     ) -> None:
         self._host = host
@@ -136,6 +136,8 @@ class Guest:
         self._evict = evict
         self._unwrap = unwrap
         self._rooms: dict[str, _Room] = {}
+        #: Mailboxes that were closed to be moved, and that this secondary has not opened here again.
+        self._moving: set[str] = set()
         self._gone = False
         self._own: dict[str, Callable[[str, bytes], Awaitable[Sequence[Buffer]]]] = {
             "open": self._open,
@@ -151,15 +153,40 @@ class Guest:
         """
         if method in METHODS:
             room = self._rooms.get(mailbox)
+            if room is None and mailbox in self._moving:
+                raise errors.Moved
             if room is None:
                 raise self._refusal("mailbox-not-open", "mailbox is not open on this link", method, mailbox)
             try:
-                return await METHODS[method].serve(room.mailbox, key, body)
+                answer = await METHODS[method].serve(room.mailbox, key, body)
+                return self._watched(room, answer) if isinstance(answer, AsyncGenerator) else answer
+            except Exception as error:
+                self._explain(room, error)
+                raise
             finally:
                 self._tell_keywords(room)
         if method not in self._own:
             raise self._refusal("unknown-method", "no such method", method, mailbox)
         return await self._own[method](mailbox, body)
+
+    async def _watched(self, room: _Room, items: AsyncGenerator[Sequence[Buffer], None]) -> AsyncGenerator[Sequence[Buffer], None]:
+        """The same items; when the mailbox is closed to be moved on the way, that is said."""
+        try:
+            async for item in items:
+                yield item
+        except Exception as error:
+            self._explain(room, error)
+            raise
+        finally:
+            await items.aclose()
+
+    def _explain(self, room: _Room, error: Exception) -> None:
+        """Nothing is wrong but that the mailbox was closed under the call, unless the caller asked for something that cannot be.
+
+        :raises Moved: so it is.
+        """
+        if room.mailbox.id in self._moving and not isinstance(error, errors.Theirs):
+            raise errors.Moved(reason=f"closed during the call: {error}") from error
 
     def leave(self) -> None:
         """See :class:`fe_twisted.servers.cluster.host.Guest`."""
@@ -188,10 +215,11 @@ class Guest:
             if self._gone:
                 raise errors.Later(reason="the secondary has left")
         else:
+            self._moving.discard(mailbox_id)
             room = self._rooms[mailbox_id] = _Room(mailbox)
             room.stops = [
                 mailbox.watch(lambda folder, modseq: self._changed(room, folder, modseq)),
-                self._host.mailboxes.watch_eviction(mailbox, lambda: self._evicted(mailbox_id)),
+                self._host.mailboxes.watch_eviction(mailbox, lambda: self._evicted(mailbox_id), lambda: self._moved(mailbox_id)),
             ]
         return opened(mailbox)
 
@@ -200,6 +228,7 @@ class Guest:
         return encode(NOTHING, None)
 
     def _let_go(self, mailbox_id: str) -> None:
+        self._moving.discard(mailbox_id)
         room = self._rooms.pop(mailbox_id, None)
         if room is not None:
             for stop in room.stops:
@@ -224,7 +253,12 @@ class Guest:
 
     def _evicted(self, mailbox_id: str) -> None:
         if self._rooms.pop(mailbox_id, None) is not None:
-            self._evict(mailbox_id)
+            self._evict(mailbox_id, False)
+
+    def _moved(self, mailbox_id: str) -> None:
+        if self._rooms.pop(mailbox_id, None) is not None:
+            self._moving.add(mailbox_id)
+            self._evict(mailbox_id, True)
 
     # -- mail -------------------------------------------------------------------------------------
 

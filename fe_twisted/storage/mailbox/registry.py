@@ -7,7 +7,8 @@ session is gone the mailbox stays open for a short grace, because clients reconn
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -35,6 +36,14 @@ M = TypeVar("M", bound=Closable)
 
 
 @dataclass(slots=True, eq=False)
+class _Watcher:
+    """Who is told when the mailbox is taken away, and when it is taken away only to be moved."""
+
+    evicted: Callable[[], None]
+    moved: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[M]):
     """A mailbox's place; the lock is held while it is being opened or closed."""
 
@@ -43,7 +52,7 @@ class _Entry(Generic[M]):
     key: KeyInMemory | None = None
     users: int = 0
     timer: Any = None  # IDelayedCall; mypy cannot read zope interfaces
-    watchers: list[Callable[[], None]] = field(default_factory=list)
+    watchers: list[_Watcher] = field(default_factory=list)
 
 
 class OpenMailboxes(Generic[M]):
@@ -63,6 +72,10 @@ class OpenMailboxes(Generic[M]):
     def __len__(self) -> int:
         """How many are open, those in their grace included."""
         return sum(entry.mailbox is not None for entry in self._entries.values())
+
+    def ids(self) -> list[str]:
+        """Those that are open."""
+        return [mailbox_id for mailbox_id, entry in self._entries.items() if entry.mailbox is not None]
 
     def get(self, mailbox_id: str) -> M | None:
         """The mailbox if it is open now; not counted as a use."""
@@ -99,18 +112,21 @@ class OpenMailboxes(Generic[M]):
         if not entry.users:
             entry.timer = self._clock.callLater(self._grace, self._expire, mailbox.id, entry)
 
-    def watch_eviction(self, mailbox: M, watcher: Callable[[], None]) -> Callable[[], None]:
+    def watch_eviction(self, mailbox: M, watcher: Callable[[], None], moved: Callable[[], None] | None = None) -> Callable[[], None]:
         """Call ``watcher()`` when the mailbox is taken from its sessions; returns a function that stops it.
 
         A session should then say goodbye (IMAP: ``BYE``) and hang up.
+
+        :param moved: to be called instead when it is closed to be moved (:meth:`frozen`), by who can open it again elsewhere.
         """
         entry = self._entries.get(mailbox.id)
         watchers = entry.watchers if entry is not None and entry.mailbox is mailbox else []
-        watchers.append(watcher)
+        watching = _Watcher(watcher, watcher if moved is None else moved)
+        watchers.append(watching)
 
         def stop() -> None:
-            if watcher in watchers:
-                watchers.remove(watcher)
+            if watching in watchers:
+                watchers.remove(watching)
 
         return stop
 
@@ -122,6 +138,21 @@ class OpenMailboxes(Generic[M]):
         entry = await self._lock(mailbox_id)
         try:
             return await self._shut(mailbox_id, entry)
+        finally:
+            self._unlock(mailbox_id, entry)
+
+    @asynccontextmanager
+    async def frozen(self, mailbox_id: str) -> AsyncIterator[None]:
+        """Close a mailbox and keep it closed for as long as the block lasts: whoever opens it waits.
+
+        Watchers are told before it is closed.
+
+        :raises Later: the server is stopping.
+        """
+        entry = await self._lock(mailbox_id)
+        try:
+            await self._shut(mailbox_id, entry, moving=True)
+            yield
         finally:
             self._unlock(mailbox_id, entry)
 
@@ -155,7 +186,7 @@ class OpenMailboxes(Generic[M]):
         finally:
             self._unlock(mailbox_id, entry)
 
-    async def _shut(self, mailbox_id: str, entry: _Entry[M]) -> bool:
+    async def _shut(self, mailbox_id: str, entry: _Entry[M], *, moving: bool = False) -> bool:
         """Close the mailbox and overwrite its key; the lock is held.  From its first moment :meth:`get` finds nothing."""
         mailbox, entry.mailbox = entry.mailbox, None
         watchers, entry.watchers = entry.watchers, []
@@ -168,7 +199,7 @@ class OpenMailboxes(Generic[M]):
             return False
         for watcher in list(watchers):
             try:
-                watcher()
+                (watcher.moved if moving else watcher.evicted)()
             except Exception as error:
                 log.failure("mailbox.evict", error, mailbox=mailbox_id)
         try:

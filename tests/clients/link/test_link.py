@@ -234,6 +234,9 @@ def test_greeters_and_the_attached_hear_of_each_connection(primary: Primary, clo
         def evicted(self) -> None:
             heard.append("evicted")
 
+        def moved(self) -> None:
+            heard.append("moved")
+
     link = Link(primary.connect, clock, scatter=lambda: 0.5)
     stop = link.attach(BOX, Attached())
     link.when_connected(lambda: heard.append("greeted"))
@@ -242,12 +245,13 @@ def test_greeters_and_the_attached_hear_of_each_connection(primary: Primary, clo
     answering.notify(BOX, 1, 2, None)
     answering.notify("f" * 24, 1, 2, None)
     answering.evict(BOX)
+    answering.evict(BOX, True)
     primary.move()
-    assert heard == ["connected", "greeted", (1, 2, None), "evicted"]
+    assert heard == ["connected", "greeted", (1, 2, None), "evicted", "moved"]
     stop()
     answering.notify(BOX, 1, 3, None)
     primary.move()
-    assert len(heard) == 4
+    assert len(heard) == 5
     link.stop()
 
 

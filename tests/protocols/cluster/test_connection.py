@@ -121,8 +121,9 @@ def test_notifications_and_evictions_are_told() -> None:
     pair = Pair()
     pair.answering.notify(BOX, 7, 8, ("Work",))
     pair.answering.evict(BOX)
+    pair.answering.evict(BOX, True)
     pair.run()
-    assert pair.told == [Notify(BOX, 7, 8, ("Work",)), Evict(BOX)]
+    assert pair.told == [Notify(BOX, 7, 8, ("Work",)), Evict(BOX), Evict(BOX, True)]
 
 
 def test_a_version_that_knows_neither_is_told_why() -> None:

@@ -62,7 +62,7 @@ every: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Credit, ids, sizes),
     st.builds(Cancel, ids),
     st.builds(Notify, boxes, numbers, numbers, words),
-    st.builds(Evict, boxes),
+    st.builds(Evict, boxes, st.booleans()),
 )
 
 

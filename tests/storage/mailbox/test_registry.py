@@ -174,6 +174,25 @@ def test_eviction_tells_the_sessions_and_closes(registry: OpenMailboxes[Box], op
     assert registry.get(ID) is new and not new.closed, "a late release of the old one does not count for the new one"
 
 
+def test_a_frozen_mailbox_is_closed_and_whoever_comes_waits(registry: OpenMailboxes[Box], opener: Opener) -> None:
+    box = run(registry.open(ID, KEY))
+    told: list[str] = []
+    registry.watch_eviction(box, lambda: told.append("evicted"))
+    registry.watch_eviction(box, lambda: told.append("never"), lambda: told.append("moved"))
+
+    async def freeze(until: Deferred[None]) -> None:
+        async with registry.frozen(ID):
+            await until
+
+    thaw: Deferred[None] = Deferred()
+    freezing = started(freeze(thaw))
+    assert told == ["evicted", "moved"] and box.closed == 1 and registry.get(ID) is None
+    again, other = started(registry.open(ID, KEY)), started(registry.open(OTHER, KEY))
+    assert not again and len(other) == 1, "nobody else waits"
+    thaw.callback(None)
+    assert freezing == [None] and again == [registry.get(ID)] and again[0] is not box
+
+
 def test_eviction_while_opening(registry: OpenMailboxes[Box], opener: Opener) -> None:
     opener.hold = Deferred()
     opening, evicting = started(registry.open(ID, KEY)), started(registry.evict(ID))
