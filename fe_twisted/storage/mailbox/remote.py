@@ -11,7 +11,7 @@ a folder that went on meanwhile is called, as after any other change.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -46,10 +46,12 @@ class Opened:
     """The answer to ``open``: what the interface gives without I/O.
 
     :param modseqs: ``(folder, modseq)``.
+    :param place: names the file, see :func:`fe_twisted.storage.mailbox.files.place_of`.
     """
 
     keywords: tuple[str, ...]
     modseqs: tuple[tuple[int, int], ...]
+    place: bytes = b""
 
 
 def _values_of(*modules: Any) -> list[type]:
@@ -242,7 +244,9 @@ class RemoteMailbox:
 
     # -- what is special --------------------------------------------------------------------------
 
-    async def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
+    async def fetch(
+        self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0
+    ) -> AsyncGenerator[list[Row], None]:
         """See the interface.  When the connection is lost on the way, it goes on behind the last UID that came."""
         wanted: list[Column] = list(columns)
         added = "uid" not in wanted
@@ -259,7 +263,7 @@ class RemoteMailbox:
                     came = columns_[at] if len(columns_) == len(wanted) else []
                     for start in range(0, len(came), ROWS):
                         cut = [column[start : start + ROWS] for column in columns_[: len(columns)]]
-                        uids, lost = _above(uids, came[start : start + ROWS][-1]), 0
+                        uids, lost = above(uids, came[start : start + ROWS][-1]), 0
                         yield list(zip(*cut, strict=True))
                 return
             except LinkLost:
@@ -285,6 +289,24 @@ class RemoteMailbox:
             except (LinkLost, errors.MailError) as error:
                 # The primary lets go by itself when the connection ends.
                 log.event("mailbox.release", mailbox=self.id, reason=type(error).__name__)
+
+    async def opened(self) -> None:
+        """Return when the primary has opened it; else it is closed.
+
+        :raises PrimaryAway:
+        :raises fe_twisted.base.errors.MailError: the primary did not open it.
+        """
+        try:
+            while True:
+                conversation = await self._link.conversation()
+                try:
+                    await self._ready(conversation)
+                    return
+                except LinkLost:
+                    continue
+        except BaseException:
+            await self.close()
+            raise
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -400,17 +422,8 @@ async def open_remote(link: Link, mailbox_id: str, key: bytes, evicted: Callable
     :raises fe_twisted.base.errors.MailError: the primary did not open it.
     """
     mailbox = RemoteMailbox(link, mailbox_id, key, evicted)
-    try:
-        while True:
-            conversation = await link.conversation()
-            try:
-                await mailbox._ready(conversation)
-                return mailbox
-            except LinkLost:
-                continue
-    except BaseException:
-        await mailbox.close()
-        raise
+    await mailbox.opened()
+    return mailbox
 
 
 def read_answer(shape: Shape, octets: bytes) -> Any:
@@ -424,11 +437,11 @@ def read_answer(shape: Shape, octets: bytes) -> Any:
         raise errors.Ours(reason=f"an answer that was not understood: {error}") from error
 
 
-def _above(uids: Ranges, uid: int) -> Ranges:
+def above(uids: Ranges, uid: int) -> Ranges:
     """The ranges without what is at or below a UID."""
     return tuple((max(first, uid + 1), last) for first, last in uids if last > uid)
 
 
 def opened(mailbox: LocalMailbox) -> Sequence[Buffer]:
     """The answer to ``open``, at the primary."""
-    return encode(OPENED, Opened(mailbox.keywords(), tuple(mailbox.modseqs().items())))
+    return encode(OPENED, Opened(mailbox.keywords(), tuple(mailbox.modseqs().items()), mailbox.place()))
