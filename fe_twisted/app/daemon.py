@@ -27,8 +27,9 @@ from twisted.logger import ILogObserver
 
 from fe_twisted import __version__
 from fe_twisted.app.logging import LineObserver
-from fe_twisted.app.ports import bind
-from fe_twisted.app.wiring import Parts, build
+from fe_twisted.app.parts import Parts
+from fe_twisted.app.ports import bind_all
+from fe_twisted.app.wiring import build
 from fe_twisted.base import log
 from fe_twisted.base.errors import MailError
 from fe_twisted.base.settings import Settings
@@ -50,7 +51,8 @@ class Daemon(Service):
         self._reactor = reactor
         self._observer = observer
         self._foreground = foreground
-        self._sockets: dict[str, list[socket.socket]] = {}
+        self._sockets: list[dict[str, list[socket.socket]]] = []
+        self._link: list[socket.socket] = []
         self._parts: Parts | None = None
         self._on_terminal = False
 
@@ -66,10 +68,18 @@ class Daemon(Service):
         :raises SystemExit, NotStarted: one cannot be had.
         """
         super().privilegedStartService()
+        processes = self._settings.processes()
+        # One set of sockets for each process that answers clients.
+        self._sockets = [{} for _ in range(processes or 1)]
         for door, port in self._settings.ports().items():
-            self._sockets[door] = [made for made in (self._bind(door, each, port) for each in self._settings.interfaces) if made]
-            if not self._sockets[door]:
+            bound = [self._bind(door, each, port, 1 if door == "link" else processes or 1) for each in self._settings.interfaces]
+            if not any(bound):
                 self._refuse(f"no address to listen on for {door}: this machine has no IPv6; add an IPv4 address to interfaces")
+            if door == "link":
+                self._link = [each for sockets in bound for each in sockets]
+            else:
+                for number, sockets in enumerate(self._sockets):
+                    sockets[door] = [each[number] for each in bound if each]
 
     def startService(self) -> None:
         """Make and start everything.
@@ -78,7 +88,8 @@ class Daemon(Service):
         """
         super().startService()
         try:
-            self._parts = build(self._settings, self._reactor, self._sockets)
+            orders = self._orders() if self._settings.processes() else None
+            self._parts = build(self._settings, self._reactor, self._sockets, link=self._link, orders=orders)
         except MailError as error:
             self._refuse(f"{error.public} ({error.reason})" if error.reason else error.public)
         except OSError as error:
@@ -86,11 +97,12 @@ class Daemon(Service):
         self._parts.startService()
         self._on_terminal = os.isatty(1)
         signal.signal(signal.SIGHUP, self._hangup)
+        signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self._replace))
         log.follow(self._settings.log_level == "debug")
         if self._observer is not None:
             self._observer.gather(lambda write: self._reactor.callLater(0, write))
         # Only once the reactor runs and a SIGTERM is heard: it takes a moment, and the ports are open already.
-        self._reactor.callLater(0, _settle)
+        self._reactor.callLater(0, settle)
         log.event("server.started", version=__version__, hostname=self._settings.hostname, settings=self._settings.file)
 
     def stopService(self) -> Deferred[None]:
@@ -104,9 +116,9 @@ class Daemon(Service):
             self._observer.gather(None)  # there may be no further turn
         return parts.stopService().addCallback(lambda _: log.event("server.stopped"))
 
-    def _bind(self, door: str, interface: str, port: int) -> socket.socket | None:
+    def _bind(self, door: str, interface: str, port: int, count: int) -> list[socket.socket]:
         try:
-            return bind(interface, port)
+            return bind_all(interface, port, count)
         except OSError as error:
             self._refuse(f"port {port} ({door}) on {interface} cannot be had: {error.strerror}; {_remedy(error, door)}")
 
@@ -128,6 +140,19 @@ class Daemon(Service):
         else:
             self._reactor.callFromThread(self._reload)
 
+    def _orders(self) -> dict[str, Any]:
+        """See :mod:`fe_twisted.app.worker`."""
+        observer = self._observer
+        log_key = observer.key.hex() if observer is not None else ""
+        where = "syslog" if observer is None else str(observer.path or "-")
+        return {"config": str(self._settings.file), "log": where, "log_key": log_key}
+
+    def _replace(self) -> None:
+        """SIGUSR2, from ``forwardemail reload``."""
+        self._reload()
+        if self._parts is not None:
+            self._parts.replace()
+
     def _reload(self) -> None:
         if self._observer is not None:
             self._observer.reopen()
@@ -135,7 +160,7 @@ class Daemon(Service):
             self._parts.reload()
 
 
-def _settle() -> None:
+def settle() -> None:
     """Keep the garbage collector from looking at what stays for ever, and from looking after every few hundred objects.
 
     A FETCH of 10,000 messages makes so many short-lived tuples that collections took a large part of its time.

@@ -8,6 +8,7 @@ from typing import cast
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from fe_twisted.app.rooms import Rooms
 from fe_twisted.base import log
 from fe_twisted.base.addresses import parse_address
 from fe_twisted.base.errors import MailError, WrongPassword
@@ -20,8 +21,8 @@ from fe_twisted.storage.mailbox.local import LocalMailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
 
 
-class LocalDoor:
-    """Opens mailboxes whose files are here; see :class:`fe_twisted.servers.imap.door.Door`.
+class DirectoryDoor:
+    """Opens the mailboxes of those whom the directory knows; see :class:`fe_twisted.servers.imap.door.Door`.
 
     The command line changes the directory while the server runs.  :meth:`look`, called every second, notices it: sessions of
     an alias that was removed, switched off or given a new mailbox are ended, and the file is let go.  A new password for the same
@@ -30,7 +31,7 @@ class LocalDoor:
     :param expel: ends all sessions of a mailbox.
     """
 
-    def __init__(self, login: Login, lookups: Lookups, mailboxes: OpenMailboxes[LocalMailbox], expel: Callable[[str], object]) -> None:
+    def __init__(self, login: Login, lookups: Lookups, mailboxes: Rooms, expel: Callable[[str], object]) -> None:
         self._login = login
         self._lookups = lookups
         self._mailboxes = mailboxes
@@ -45,9 +46,9 @@ class LocalDoor:
         """See the interface."""
         return await self._enter(await self._login.authenticate(user, password, peer=peer))
 
-    async def scram(self, user: str, peer: str) -> LocalScram:
+    async def scram(self, user: str, peer: str) -> DirectoryScram:
         """See the interface."""
-        return LocalScram(self, await self._login.scram(user, peer=peer))
+        return DirectoryScram(self, await self._login.scram(user, peer=peer))
 
     async def _enter(self, opened: Opened) -> tuple[str, Mailbox]:
         """Open the file, unless the right to it has just gone.
@@ -55,7 +56,7 @@ class LocalDoor:
         :raises WrongPassword:
         """
         mailbox_id = opened.alias.mailbox_id or ""
-        mailbox = await self._mailboxes.open(mailbox_id, opened.mailbox_key)
+        mailbox = await self._mailboxes.open(mailbox_id, opened.alias.location, opened.mailbox_key)
         try:
             # Looked up again: what changed before this line is seen here, and what changes after it is seen by look().
             found = await self._lookups.login(parse_address(opened.alias.address))
@@ -76,7 +77,7 @@ class LocalDoor:
 
     def leave(self, mailbox: Mailbox) -> None:
         """See the interface."""
-        self._mailboxes.release(cast(LocalMailbox, mailbox))
+        self._mailboxes.release(mailbox)
 
     async def look(self) -> None:
         """Compare the open mailboxes with the directory, if that changed since the last time."""
@@ -98,10 +99,10 @@ class LocalDoor:
         self._generation = generation
 
 
-class LocalScram:
+class DirectoryScram:
     """A login by SCRAM that has begun; see :class:`fe_twisted.servers.imap.door.Scram`."""
 
-    def __init__(self, door: LocalDoor, attempt: ScramAttempt) -> None:
+    def __init__(self, door: DirectoryDoor, attempt: ScramAttempt) -> None:
         self.salt = attempt.salt
         self.iterations = attempt.iterations
         self._door = door
@@ -112,6 +113,30 @@ class LocalScram:
         opened, signature = await self._attempt.finish(answer)
         address, mailbox = await self._door._enter(opened)
         return address, mailbox, signature
+
+
+class Ward:
+    """Takes back mailboxes that were opened over links when nobody has them any more.
+
+    Who opened them looks after the rest (see :class:`DirectoryDoor`), but may be slow, or somebody who should not be trusted with it.
+    """
+
+    def __init__(self, lookups: Lookups, mailboxes: OpenMailboxes[LocalMailbox]) -> None:
+        self._lookups = lookups
+        self._mailboxes = mailboxes
+        self._generation = -1
+
+    async def look(self) -> None:
+        """Compare the open mailboxes with the directory, if that changed since the last time."""
+        generation = await self._lookups.generation()
+        if generation == self._generation:
+            return
+        for mailbox_id in self._mailboxes.ids():
+            owner = await self._lookups.owner(mailbox_id)
+            if owner is None or owner.state is not AliasState.ENABLED:
+                log.event("mailbox.revoked", mailbox=mailbox_id)
+                await self._mailboxes.evict(mailbox_id)
+        self._generation = generation
 
 
 def _may(alias: Alias, mailbox_id: str) -> bool:

@@ -39,13 +39,18 @@ class LineObserver:
     :param layout: ``text`` or ``json``.
     :param addresses: ``full``, ``hashed`` or ``none``.
     :param level: the name of the least important level that is written.
+    :param process: what this process is called in the log, where several write into it.
+    :param key: of hashed addresses; without it, one of this process.
     """
 
-    def __init__(self, file: TextIO | Path, layout: str, addresses: str, level: str) -> None:
+    def __init__(self, file: TextIO | Path, layout: str, addresses: str, level: str, *, process: str = "", key: bytes = b"") -> None:
         self._path = file if isinstance(file, Path) else None
         self._file = _open(file) if isinstance(file, Path) else file
         self._line = _json_line if layout == "json" else _text_line
-        self._address = _address_writer(addresses)
+        #: Of this start only: a log tells two addresses apart, and a stolen one cannot be searched for an address.
+        self.key = key or os.urandom(16)
+        self._address = _address_writer(addresses, self.key)
+        self._process = process
         self._level = LogLevel.levelWithName(level)
         self._later: Callable[[Callable[[], None]], object] | None = None
         self._thread = threading.get_ident()
@@ -98,7 +103,14 @@ class LineObserver:
         self._file.close()
         self._file = new
 
+    @property
+    def path(self) -> Path | None:
+        """The file that is written; None for a stream."""
+        return self._path
+
     def _fields(self, event: LogEvent) -> Iterator[tuple[str, object]]:
+        if self._process:
+            yield "process", self._process
         if _is_ours(event):
             for name, value in event.get("fields", {}).items():
                 if name in ADDRESS_FIELDS:
@@ -138,6 +150,8 @@ def _name(event: LogEvent) -> str:
 def _level_of(event: LogEvent) -> Any:
     """Twisted's level; but what it says of every start, for which the service has its own words, is for debugging."""
     level = event.get("log_level", LogLevel.info)
+    if str(event.get("log_namespace", "")).startswith("autobahn."):
+        return LogLevel.debug  # our own words for it follow
     if level is LogLevel.info and (
         _PORT_TALK.fullmatch(str(event.get("log_text", ""))) or "UnixAppLogger" in event.get("log_namespace", "")
     ):
@@ -145,12 +159,11 @@ def _level_of(event: LogEvent) -> Any:
     return level
 
 
-def _address_writer(addresses: str) -> Callable[[object], object]:
+def _address_writer(addresses: str, key: bytes) -> Callable[[object], object]:
     if addresses == "full":
         return lambda value: value
     if addresses == "none":
         return lambda value: None
-    key = os.urandom(16)  # of this start only: a log tells two addresses apart, and a stolen one cannot be searched for an address
 
     def hashed(value: object) -> object:
         if value is None or value == "":

@@ -1,232 +1,325 @@
-"""Where the parts are put together, top to bottom; nothing else makes a server or names the reactor."""
+"""Where the parts are put together, top to bottom; nothing else makes a server or names the reactor.
+
+==================  =====================================  ==============================================
+process             has                                    answers
+==================  =====================================  ==============================================
+primary, no worker  the files                              clients, mail servers, link peers
+primary             the files, the workers                 link peers: its workers, secondaries, the command line
+worker of primary   links to its primary and the others    clients, mail servers
+secondary           links to primaries; or its workers     clients, mail servers; the command line
+worker of it        links to primaries                     clients, mail servers
+==================  =====================================  ==============================================
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from socket import socket
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.internet import TimerService
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from fe_twisted import __version__
 from fe_twisted.app.claim import claim
-from fe_twisted.app.door import LocalDoor
+from fe_twisted.app.door import DirectoryDoor, Ward
+from fe_twisted.app.links import Links, LinkSocket, make_links
+from fe_twisted.app.parts import Listeners, Parts, Storage, logged
+from fe_twisted.app.queues import Queues
+from fe_twisted.app.rooms import Rooms
+from fe_twisted.app.secrets import link_secrets
 from fe_twisted.app.store import Store, open_store
-from fe_twisted.base import faults, log
-from fe_twisted.base.errors import BadSettings
+from fe_twisted.app.workers import Sockets, Workers
+from fe_twisted.base import faults
+from fe_twisted.base.errors import BadSettings, NotFound, PrimaryAway
 from fe_twisted.base.settings import Settings
+from fe_twisted.protocols.cluster.handshake import Identity
 from fe_twisted.protocols.crypto.derive import SCRAM, derive
+from fe_twisted.servers.cluster.websocket import LinkServerFactory
 from fe_twisted.servers.connection import ConnectionLimit
 from fe_twisted.servers.imap.factory import ImapFactory
 from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.servers.smtp.limits import MxLimits
 from fe_twisted.servers.smtp.mx import MxFactory
 from fe_twisted.servers.tls import ServerTLS
+from fe_twisted.services.cluster.host import Host
 from fe_twisted.services.deliver.deliver import Deliver
 from fe_twisted.services.deliver.merge import Merge
+from fe_twisted.services.deliver.remote import RemoteDeliver
 from fe_twisted.services.login.authenticate import Login
 from fe_twisted.services.login.throttle import LoginLimits
 from fe_twisted.services.receive.receive import Receive
 from fe_twisted.storage.directory.lookup import Lookups
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
+from fe_twisted.storage.mailbox.remote import RemoteMailbox, open_remote
+from fe_twisted.storage.spool.queue import Queue
 from fe_twisted.storage.spool.spool import Spool
 
 #: Seconds between two looks at what the command line changed.
 LOOK = 1.0
 
-#: Sockets that listen already, by door: ``mx``, ``imap``, ``imaps``.
-Sockets = Mapping[str, Sequence[socket]]
+
+@dataclass(slots=True)
+class Base:
+    """What every process has.
+
+    :param secrets: see :func:`fe_twisted.app.secrets.link_secrets`.
+    :param tls: of the doors, and of ``link_port``.
+    """
+
+    settings: Settings
+    reactor: Any
+    store: Store
+    lookups: Lookups
+    pool: ThreadPool
+    run_in_thread: Any
+    secrets: Sequence[bytes]
+    tls: ServerTLS
+    link_tls: ServerTLS
+    identity: Identity
 
 
-def build(settings: Settings, reactor: Any, sockets: Sockets) -> Parts:
+@dataclass(slots=True)
+class Here:
+    """What the process with the files has besides."""
+
+    claimed: int
+    spool: Spool
+    mailboxes: OpenMailboxes[LocalMailbox]
+    deliver: Deliver
+
+
+def build(
+    settings: Settings,
+    reactor: Any,
+    sockets: Sequence[Sockets],
+    *,
+    link: Sequence[Any] = (),
+    worker: int = 0,
+    orders: Mapping[str, Any] | None = None,
+) -> Parts:
     """Make everything and connect it.  Files are opened, threads are not yet started and nothing is accepted.
 
     :param reactor: the reactor; everything below gets only its clock.
-    :param sockets: see :mod:`fe_twisted.app.ports`.
+    :param sockets: those of each process that answers clients: one if that is this one, else one for each worker.
+    :param link: listening sockets for other boxes.
+    :param worker: the number of this worker; 0 is a process that has nobody above it.
+    :param orders: what workers are told, see :mod:`fe_twisted.app.worker`; None when this process answers clients itself.
     :raises MailError: a secret, certificate or file that cannot be used.
     """
     if settings.development and faults.VARIABLE in os.environ:
         _arm(os.environ[faults.VARIABLE])
-    tls: Any = ServerTLS(settings.certificate_file, settings.certificate_key_file, settings.tls_minimum)
+    base = _base(settings, reactor, worker)
+    here: Here | None = None
+    try:
+        if settings.role == "primary" and not worker:
+            here = _here(base)
+        elif not worker:
+            settings.queue_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        links = make_links(settings, reactor, base.identity, base.secrets, worker=bool(worker))
+        return _connect(base, here, links, sockets, link, worker=worker, orders=orders)
+    except BaseException:
+        base.store.directory.close()
+        if here is not None:
+            os.close(here.claimed)
+        raise
+
+
+def _base(settings: Settings, reactor: Any, worker: int) -> Base:
+    tls = ServerTLS(settings.certificate_file, settings.certificate_key_file, settings.tls_minimum)
+    link_tls = ServerTLS(settings.certificate_file, settings.certificate_key_file, "1.3")
     pool = ThreadPool(0, settings.storage_threads, "storage")
     run_in_thread = partial(deferToThreadPool, reactor, pool)
-
-    # Storage.
     store = open_store(settings)
     try:
-        claimed = claim(settings.mailbox_folder)
-    except (BadSettings, OSError):
+        secrets = link_secrets(settings, store.server_key)
+    except BaseException:
         store.directory.close()
         raise
+    name = f"{settings.hostname}/{f'worker-{worker}' if worker else settings.role}/{__version__}"
     lookups = Lookups(store.directory, run_in_thread)
-    spool = Spool(store.files.temporary_path, store.server_key, run_in_thread, reactor, cipher=settings.cipher)
-    merge = Merge(spool, run_in_thread)
+    return Base(settings, reactor, store, lookups, pool, run_in_thread, secrets, tls, link_tls, Identity(name))
+
+
+def _here(base: Base) -> Here:
+    """The files, claimed for this process."""
+    settings, store = base.settings, base.store
+    claimed = claim(settings.mailbox_folder)
+    spool = Spool(store.files.temporary_path, store.server_key, base.run_in_thread, base.reactor, cipher=settings.cipher)
+    merge = Merge(spool, base.run_in_thread)
 
     def opener(mailbox_id: str, key: bytes) -> Awaitable[LocalMailbox]:
-        return open_mailbox(store.files, mailbox_id, key, run_in_thread, reactor, merge.poll)
+        return open_mailbox(store.files, mailbox_id, key, base.run_in_thread, base.reactor, merge.poll)
 
-    mailboxes = OpenMailboxes(opener, reactor, grace=settings.session_grace_seconds)
+    mailboxes = OpenMailboxes(opener, base.reactor, grace=settings.session_grace_seconds)
+    return Here(claimed, spool, mailboxes, Deliver(mailboxes, spool, store.files.exists))
 
-    # Services.
-    login = Login(lookups, reactor, _login_limits(settings), run_in_thread, derive(store.server_key, SCRAM))
-    deliver = Deliver(mailboxes, spool, store.files.exists)
-    receive = Receive(lookups, deliver, hostname=settings.hostname, now=_now, max_hops=settings.hop_limit)
-    door = LocalDoor(login, lookups, mailboxes, lambda mailbox_id: imap.end_sessions(mailbox_id, "access was changed, log in again"))
 
-    # Servers.
+def _connect(
+    base: Base,
+    here: Here | None,
+    links: Links,
+    sockets: Sequence[Sockets],
+    link: Sequence[Any],
+    *,
+    worker: int,
+    orders: Mapping[str, Any] | None,
+) -> Parts:
+    """Servers and services, in the order in which they start; they stop the other way round."""
+    settings, reactor = base.settings, base.reactor
+    parts = Parts([base.tls, base.link_tls])
+    away: OpenMailboxes[RemoteMailbox] | None = None
+    if links.all():
+        away = _away(base, links, lambda mailbox_id: end(mailbox_id))
+    closing: list[Callable[[], Awaitable[None]]] = [away.close_all] if away is not None else []
+    if here is not None:
+        closing += [here.mailboxes.close_all, here.spool.close]
+    Storage(base.pool, closing, lambda: _let_go(base.store, here)).setServiceParent(parts)
+    links.setServiceParent(parts)
+    if not worker:
+        _link_servers(base, here, link, parts)
+    if orders is not None:
+        parts.workers = Workers(reactor, sockets, orders, settings.shutdown_seconds)
+        parts.workers.setServiceParent(parts)
+        return parts
+
+    deliver: Any = here.deliver if here is not None else None
+    if links.all():
+        queues = _queues(base, links)
+        queues.setServiceParent(parts)
+        links.when_connected(queues.hand_over)
+        deliver = queues.deliver if here is None else here.deliver
+    rooms = Rooms(settings.location, here.mailboxes if here is not None else None, away)
+    login = Login(base.lookups, reactor, _login_limits(settings), base.run_in_thread, derive(base.store.server_key, SCRAM))
+    receive = Receive(base.lookups, deliver, hostname=settings.hostname, now=_now, max_hops=settings.hop_limit)
+    door = DirectoryDoor(login, base.lookups, rooms, lambda mailbox_id: end(mailbox_id))
+    mx, imap = _servers(base, receive, door)
+
+    def end(mailbox_id: str) -> None:
+        """A mailbox is taken from its sessions."""
+        imap.end_sessions(mailbox_id, "access was changed, log in again")
+
+    _timer(LOOK, door.look, reactor, "directory.look").setServiceParent(parts)
+    over_tls: Any = TLSMemoryBIOFactory(base.tls, False, cast(Any, imap), clock=reactor)  # type: ignore[arg-type]
+    factories = {"mx": mx, "imap": imap, "imaps": over_tls}
+    farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
+    Listeners(reactor, sockets[0], factories, farewells, settings.shutdown_seconds).setServiceParent(parts)
+    return parts
+
+
+def _away(base: Base, links: Links, end: Callable[[str], None]) -> OpenMailboxes[RemoteMailbox]:
+    """Mailboxes that are open over links.
+
+    :param end: ends the sessions of a mailbox that its primary takes back.
+    """
+
+    def evicted(mailbox_id: str) -> None:
+        end(mailbox_id)
+        Deferred.fromCoroutine(registry.evict(mailbox_id)).addErrback(logged, "mailbox.evict")
+
+    async def opener(mailbox_id: str, key: bytes) -> RemoteMailbox:
+        location = await base.lookups.location_of(mailbox_id)
+        link = links.of(location) if location is not None else None
+        if link is None:
+            raise PrimaryAway(reason=f"no link to {location}")
+        return await open_remote(link, mailbox_id, key, evicted)
+
+    # Its primary keeps it open for the grace.
+    registry = OpenMailboxes(opener, base.reactor, grace=0)
+    return registry
+
+
+def _link_servers(base: Base, here: Here | None, sockets: Sequence[Any], parts: Parts) -> None:
+    """Where link peers come in."""
+    settings, reactor = base.settings, base.reactor
+    if here is None:
+        host = _empty_host(base)
+    else:
+        host = Host(here.mailboxes, here.deliver, base.lookups, here.spool, base.store.files.exists)
+        ward = Ward(base.lookups, here.mailboxes)
+        _timer(LOOK, ward.look, reactor, "directory.look").setServiceParent(parts)
+    local = LinkServerFactory(host, reactor, base.identity, base.secrets)
+    LinkSocket(settings, reactor, local).setServiceParent(parts)
+    if sockets:
+        networks = [ip_network(each) for each in settings.link_networks]
+        # The secret of this box's own processes is not for others.
+        remote = LinkServerFactory(host, reactor, base.identity, base.secrets[:-1], networks=networks)
+        over_tls: Any = TLSMemoryBIOFactory(base.link_tls, False, cast(Any, remote), clock=reactor)  # type: ignore[arg-type]
+        Listeners(reactor, {"link": sockets}, {"link": over_tls}, [remote.shutdown], settings.shutdown_seconds).setServiceParent(parts)
+
+
+def _empty_host(base: Base) -> Host:
+    """Who has no mailboxes: link peers of a secondary are its own processes, and the command line."""
+
+    async def opener(mailbox_id: str, key: bytes) -> LocalMailbox:
+        raise NotFound(reason="no mailbox is here")
+
+    def exists(mailbox_id: str) -> bool:
+        return False
+
+    mailboxes = OpenMailboxes(opener, base.reactor)
+    spool = Spool(base.store.files.temporary_path, base.store.server_key, base.run_in_thread, base.reactor)
+    return Host(mailboxes, Deliver(mailboxes, spool, exists), base.lookups, spool, exists)
+
+
+def _queues(base: Base, links: Links) -> Queues:
+    settings, reactor = base.settings, base.reactor
+
+    def open_queue(folder: Path) -> Queue:
+        return Queue(folder, base.store.server_key, base.run_in_thread, reactor, cipher=settings.cipher)
+
+    def location_of(mailbox_id: str) -> Deferred[str | None]:
+        return Deferred.fromCoroutine(base.lookups.location_of(mailbox_id))
+
+    def deliver(queue: Queue) -> RemoteDeliver:
+        return RemoteDeliver(links.of, location_of, queue, reactor)
+
+    return Queues(settings.queue_folder, open_queue, deliver, reactor)
+
+
+def _servers(base: Base, receive: Receive, door: DirectoryDoor) -> tuple[MxFactory, ImapFactory]:
+    settings = base.settings
     mx = MxFactory(
         receive,
         hostname=settings.hostname,
-        clock=reactor,
-        tls=tls,
+        clock=base.reactor,
+        tls=base.tls,
         connections=ConnectionLimit(settings.mx_connections, settings.mx_connections_per_address),
         limits=_mx_limits(settings),
     )
     imap = ImapFactory(
         door,
-        reactor,
+        base.reactor,
         ConnectionLimit(settings.imap_connections, settings.imap_connections_per_address),
         limits=_imap_limits(settings),
-        tls=tls,
+        tls=cast(Any, base.tls),
         plaintext_login_from_loopback=settings.plaintext_login_from_loopback,
     )
-    over_tls: Any = TLSMemoryBIOFactory(tls, False, cast(Any, imap), clock=reactor)
-    factories = {"mx": mx, "imap": imap, "imaps": over_tls}
-
-    # In the order in which they start; they stop the other way round.
-    parts = Parts(tls)
-    Storage(pool, [mailboxes.close_all, spool.close], lambda: _let_go(store, claimed)).setServiceParent(parts)
-    look = TimerService(LOOK, _look, door)
-    look.clock = reactor
-    look.setServiceParent(parts)
-    farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
-    Listeners(reactor, sockets, factories, farewells, settings.shutdown_seconds).setServiceParent(parts)
-    return parts
+    return mx, imap
 
 
-class Parts(MultiService):
-    """Everything that runs, and what can be asked of all of it.  It stops one by one, the last started first."""
-
-    def __init__(self, tls: ServerTLS) -> None:
-        super().__init__()
-        self._tls = tls
-
-    def reload(self) -> None:
-        """Read the certificate again; what cannot be used is logged, and the old one stays."""
-        try:
-            self._tls.reload()
-        except BadSettings as error:
-            log.warning("tls.not_reloaded", reason=str(error))
-        else:
-            log.event("tls.reloaded")
-
-    async def _stop(self) -> None:
-        for each in reversed(list(self)):
-            await maybeDeferred(each.stopService).addErrback(_logged, "server.stop")
-
-    def stopService(self) -> Deferred[None]:
-        """Stop listening, end the sessions, close the files."""
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop())
+def _timer(seconds: float, look: Callable[[], Coroutine[Any, Any, None]], reactor: Any, event: str) -> TimerService:
+    """Has a look now and then; one that fails is tried again."""
+    timer = TimerService(seconds, lambda: Deferred.fromCoroutine(look()).addErrback(logged, event))
+    timer.clock = reactor
+    return timer
 
 
-class Storage(Service):
-    """Threads and files.
-
-    :param close: coroutines that let go of files, in their order.
-    :param last: called after them.
-    """
-
-    def __init__(self, pool: ThreadPool, close: Sequence[Callable[[], Awaitable[None]]], last: Callable[[], None]) -> None:
-        self._pool = pool
-        self._close = close
-        self._last = last
-
-    def startService(self) -> None:
-        """Start the threads."""
-        super().startService()
-        self._pool.start()
-
-    def stopService(self) -> Deferred[None]:
-        """Close the files, then the threads."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        for close in self._close:
-            try:
-                await close()
-            except Exception as error:
-                log.failure("storage.close", error)
-        self._pool.stop()
-        self._last()
-
-
-class Listeners(Service):
-    """The ports.
-
-    :param sockets: by door; they listen already.
-    :param shutdown: ends the sessions of one kind; fires when they have ended.
-    :param patience: seconds that sessions may take to end.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        sockets: Sockets,
-        factories: Mapping[str, Factory],
-        shutdown: Sequence[Callable[[], Deferred[None]]],
-        patience: float,
-    ) -> None:
-        self._reactor = reactor
-        self._sockets = sockets
-        self._factories = factories
-        self._shutdown = shutdown
-        self._patience = patience
-        self._ports: list[Any] = []
-
-    def startService(self) -> None:
-        """Accept connections."""
-        super().startService()
-        for door, sockets in self._sockets.items():
-            for each in sockets:
-                self._ports.append(self._reactor.adoptStreamPort(each.fileno(), each.family, self._factories[door]))
-            names = [each.getsockname() for each in sockets]
-            log.event("server.listening", door=door, port=names[0][1], interfaces=[name[0] for name in names])
-            for each in sockets:
-                each.close()  # the port has a descriptor of its own
-
-    def stopService(self) -> Deferred[None]:
-        """Accept nothing more and end all sessions, within the time."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
-        ending = DeferredList([maybeDeferred(shutdown).addErrback(_logged, "server.stop") for shutdown in self._shutdown])
-        ending.addTimeout(self._patience, self._reactor)
-        try:
-            await ending
-        except Exception as error:
-            log.warning("server.impatient", seconds=self._patience, reason=type(error).__name__)
-
-
-def _let_go(store: Store, claimed: int) -> None:
+def _let_go(store: Store, here: Here | None) -> None:
     """Close what is left when no thread runs any more."""
     store.directory.close()
-    os.close(claimed)
+    if here is not None:
+        os.close(here.claimed)
 
 
 async def _end(mx: MxFactory, reactor: Any) -> None:
@@ -234,15 +327,6 @@ async def _end(mx: MxFactory, reactor: Any) -> None:
     await mx.shutdown()
     while mx.shared.sessions:
         await deferLater(reactor, 0.02)
-
-
-def _look(door: LocalDoor) -> Deferred[None]:
-    """One look; a directory that cannot be asked now is asked again."""
-    return Deferred.fromCoroutine(door.look()).addErrback(_logged, "directory.look")
-
-
-def _logged(failure: Failure, event: str) -> None:
-    log.failure(event, cast(BaseException, failure.value))
 
 
 def _now() -> datetime.datetime:

@@ -11,7 +11,8 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from fe_twisted.app.door import LocalDoor
+from fe_twisted.app.door import DirectoryDoor
+from fe_twisted.app.rooms import Rooms
 from fe_twisted.app.setup import create
 from fe_twisted.app.store import Store, open_store
 from fe_twisted.base.errors import WrongPassword
@@ -52,7 +53,7 @@ class House:
         self.polls = 0
         self.mailboxes = OpenMailboxes(self._open, self.clock, grace=60)
         lookups = Lookups(self.store.directory)
-        self.door = LocalDoor(Login(lookups, self.clock), lookups, self.mailboxes, self.expelled.append)
+        self.door = DirectoryDoor(Login(lookups, self.clock), lookups, Rooms("local", self.mailboxes, None), self.expelled.append)
 
     async def _open(self, mailbox_id: str, key: bytes) -> LocalMailbox:
         run: Callable[..., Deferred[Any]] = maybeDeferred

@@ -58,6 +58,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FORWARDEMAIL_")}
     kept["PYTHONPATH"] = str(ROOT)
     kept["PYTHONUNBUFFERED"] = "1"
+    kept["FORWARDEMAIL_WORKERS"] = "0"  # one process; those tests that are about several say so
     return {**kept, **(extra or {})}
 
 

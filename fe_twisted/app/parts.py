@@ -1,0 +1,142 @@
+"""The services that make up a process, and the order of their start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from fe_twisted.app.workers import Sockets, Workers
+from fe_twisted.base import log
+from fe_twisted.base.errors import BadSettings
+from fe_twisted.servers.tls import ServerTLS
+
+
+class Parts(MultiService):
+    """Everything that runs, and what can be asked of all of it.  It stops one by one, the last started first."""
+
+    def __init__(self, tls: Sequence[ServerTLS]) -> None:
+        super().__init__()
+        self._tls = tuple(tls)
+        #: The worker processes of this one.
+        self.workers: Workers | None = None
+
+    def reload(self) -> None:
+        """Read the certificate again, in all processes; what cannot be used is logged, and the old one stays."""
+        try:
+            for tls in self._tls:
+                tls.reload()
+        except BadSettings as error:
+            log.warning("tls.not_reloaded", reason=str(error))
+        else:
+            log.event("tls.reloaded")
+        if self.workers is not None:
+            self.workers.reload()
+
+    def replace(self) -> None:
+        """Replace the worker processes one by one."""
+        if self.workers is not None:
+            self.workers.replace()
+        else:
+            log.event("worker.none", reason="everything is in one process; settings take effect when it is started again")
+
+    async def _stop(self) -> None:
+        for each in reversed(list(self)):
+            await maybeDeferred(each.stopService).addErrback(logged, "server.stop")
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, end the sessions, close the files."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+
+class Storage(Service):
+    """Threads and files.
+
+    :param close: coroutines that let go of files, in their order.
+    :param last: called after them.
+    """
+
+    def __init__(self, pool: ThreadPool, close: Sequence[Callable[[], Awaitable[None]]], last: Callable[[], None]) -> None:
+        self._pool = pool
+        self._close = close
+        self._last = last
+
+    def startService(self) -> None:
+        """Start the threads."""
+        super().startService()
+        self._pool.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Close the files, then the threads."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for close in self._close:
+            try:
+                await close()
+            except Exception as error:
+                log.failure("storage.close", error)
+        self._pool.stop()
+        self._last()
+
+
+class Listeners(Service):
+    """The ports.
+
+    :param sockets: by door; they listen already.
+    :param shutdown: ends the sessions of one kind; fires when they have ended.
+    :param patience: seconds that sessions may take to end.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        sockets: Sockets,
+        factories: Mapping[str, Factory],
+        shutdown: Sequence[Callable[[], Deferred[None]]],
+        patience: float,
+    ) -> None:
+        self._reactor = reactor
+        self._sockets = sockets
+        self._factories = factories
+        self._shutdown = shutdown
+        self._patience = patience
+        self._ports: list[Any] = []
+
+    def startService(self) -> None:
+        """Accept connections."""
+        super().startService()
+        for door, sockets in self._sockets.items():
+            for each in sockets:
+                self._ports.append(self._reactor.adoptStreamPort(each.fileno(), each.family, self._factories[door]))
+            names = [each.getsockname() for each in sockets]
+            log.event("server.listening", door=door, port=names[0][1], interfaces=[name[0] for name in names])
+            for each in sockets:
+                each.close()  # the port has a descriptor of its own
+
+    def stopService(self) -> Deferred[None]:
+        """Accept nothing more and end all sessions, within the time."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        ending = DeferredList([maybeDeferred(shutdown).addErrback(logged, "server.stop") for shutdown in self._shutdown])
+        ending.addTimeout(self._patience, self._reactor)
+        try:
+            await ending
+        except Exception as error:
+            log.warning("server.impatient", seconds=self._patience, reason=type(error).__name__)
+
+
+def logged(failure: Failure, event: str) -> None:
+    """An errback that says so in the log."""
+    log.failure(event, cast(BaseException, failure.value))
