@@ -104,8 +104,10 @@ class Directory(Protocol):
         :raises Refused: it still has aliases.
         """
 
-    def add_alias(self, address: str) -> Alias:
-        """:raises AlreadyExists, UnknownDomain, BadAddress:"""
+    def add_alias(self, address: str, location: str = "local") -> Alias:
+        """:param location: which primary will have the mailbox.
+        :raises AlreadyExists, UnknownDomain, BadAddress:
+        """
 
     def alias(self, address: str) -> Alias | None:
         """Exactly this address, after normalisation; plus-addressing is the caller's business."""
@@ -115,6 +117,24 @@ class Directory(Protocol):
 
     def owner(self, mailbox_id: str) -> Alias | None:
         """The alias that has a mailbox; None when nobody has it (any more)."""
+
+    def elsewhere(self, location: str) -> dict[str, str]:
+        """The locations of all mailboxes that are not at ``location``, by mailbox id."""
+
+    def set_location(self, mailbox_id: str, location: str, *, replaces: str) -> None:
+        """Say that a mailbox is at another primary now.  To say so again changes nothing and is no error.
+
+        :param replaces: where it has been.
+        :raises NotFound: nobody has the mailbox (any more).
+        :raises Refused: it is at a third place; nothing was changed.
+        """
+
+    def place_alias(self, address: str, location: str) -> Alias:
+        """Say which primary will have the mailbox of an alias that has none yet.
+
+        :raises NotFound:
+        :raises Busy: it has one meanwhile; nothing was changed.
+        """
 
     def remove_alias(self, address: str) -> Alias:
         """Remove the alias and its key slots; returns what was removed, so that the caller can remove the files.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from fe_twisted.base.addresses import Address
@@ -84,6 +85,14 @@ class Lookups:
         """Which primary has a mailbox; None when nobody has it (any more)."""
         found = await self.owner(mailbox_id)
         return found.location if found is not None else None
+
+    async def elsewhere(self, location: str) -> dict[str, str]:
+        """See :meth:`fe_twisted.storage.directory.api.Directory.elsewhere`."""
+        return await self._call(self._directory.elsewhere, location)
+
+    async def set_location(self, mailbox_id: str, location: str, replaces: str) -> None:
+        """See :meth:`fe_twisted.storage.directory.api.Directory.set_location`."""
+        await self._call(partial(self._directory.set_location, replaces=replaces), mailbox_id, location)
 
     async def generation(self) -> int:
         """See :meth:`fe_twisted.storage.directory.api.Directory.generation`."""

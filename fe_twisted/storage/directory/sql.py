@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ _LOGIN = (
     .order_by(key_slots.c.id)
 )
 _OWNER = select(*_ALIAS).where(_at_home, aliases.c.mailbox_id == bindparam("mailbox"))
+_ELSEWHERE = select(aliases.c.mailbox_id, aliases.c.location).where(
+    aliases.c.mailbox_id.is_not(None), aliases.c.location != bindparam("location")
+)
 # In these two the constants are written out, so that the planner sees which partial index has just these rows in this order.
 _POSTMASTER_NAMED = (
     select(*_ALIAS).where(_at_home, aliases.c.local == literal_column("'postmaster'")).order_by(aliases.c.domain_id).limit(1)
@@ -231,14 +235,16 @@ class SqlDirectory:
 
     # -- aliases ----------------------------------------------------------------------------------
 
-    def add_alias(self, address: str) -> Alias:
-        """:raises AlreadyExists, UnknownDomain, BadAddress:"""
+    def add_alias(self, address: str, location: str = "local") -> Alias:
+        """:param location: which primary will have the mailbox.
+        :raises AlreadyExists, UnknownDomain, BadAddress:
+        """
         wanted = parse_address(address).normalise()
         with self._write() as connection, _unique(f"the alias {wanted} is there already"):
             domain_id = _domain_id(connection, wanted.domain)
             if domain_id is None:
                 raise UnknownDomain
-            state, location, created_at = AliasState.ENABLED, "local", self._time()
+            state, created_at = AliasState.ENABLED, self._time()
             values = {
                 "domain_id": domain_id,
                 "local": wanted.local,
@@ -291,6 +297,40 @@ class SqlDirectory:
         with self._write() as connection:
             found = _find(connection, address)
             connection.execute(update(aliases).where(aliases.c.id == found.id).values(hidden=hidden))
+
+    # -- locations --------------------------------------------------------------------------------
+
+    def elsewhere(self, location: str) -> dict[str, str]:
+        """The locations of all mailboxes that are not at ``location``, by mailbox id."""
+        return dict(tuple(row) for row in self._read(_ELSEWHERE, {"location": location}))
+
+    def set_location(self, mailbox_id: str, location: str, *, replaces: str) -> None:
+        """Say that a mailbox is at another primary now.  To say so again changes nothing and is no error.
+
+        :param replaces: where it has been.
+        :raises NotFound: nobody has the mailbox (any more).
+        :raises Refused: it is at a third place; nothing was changed.
+        """
+        with self._write() as connection:
+            found = connection.execute(select(aliases.c.location).where(aliases.c.mailbox_id == mailbox_id)).scalar()
+            if found is None:
+                raise NotFound("no alias has this mailbox any more")
+            if found not in (replaces, location):
+                raise Refused(f"the mailbox is at {found} and not at {replaces}")
+            connection.execute(update(aliases).where(aliases.c.mailbox_id == mailbox_id).values(location=location))
+
+    def place_alias(self, address: str, location: str) -> Alias:
+        """Say which primary will have the mailbox of an alias that has none yet.
+
+        :raises NotFound, BadAddress:
+        :raises Busy: it has one meanwhile; nothing was changed.
+        """
+        with self._write() as connection:
+            found = _find(connection, address)
+            if found.mailbox_id is not None:
+                raise Busy(f"{found.address} has a mailbox meanwhile; nothing was done")
+            connection.execute(update(aliases).where(aliases.c.id == found.id).values(location=location))
+            return dataclasses.replace(found, location=location)
 
     # -- mailboxes and keys -----------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import subprocess
 import sys
@@ -330,3 +331,32 @@ def test_two_who_make_the_shared_secret_at_once_agree(opened: Callable[[], SqlDi
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(lambda box, offer: box.shared_secret(offer), boxes, [bytes([number]) * 32 for number in range(4)]))
     assert len(found) == 1
+
+
+def test_a_mailbox_changes_its_location_if_it_is_where_it_was(directory: SqlDirectory) -> None:
+    alias = directory.add_alias("hello@example.com", "one")
+    assert alias.location == "one" and directory.add_alias("other@example.com").location == "local"
+    directory.set_mailbox(alias.id, "a" * 24, b"public", [])
+    assert directory.elsewhere("one") == {} and directory.elsewhere("local") == {"a" * 24: "one"}, "those without a mailbox are nowhere"
+    directory.set_location("a" * 24, "two", replaces="one")
+    directory.set_location("a" * 24, "two", replaces="one")
+    assert directory.elsewhere("one") == {"a" * 24: "two"}
+    generation = directory.generation()
+    with pytest.raises(Refused):
+        directory.set_location("a" * 24, "three", replaces="one")
+    with pytest.raises(NotFound):
+        directory.set_location("b" * 24, "two", replaces="one")
+    found = directory.owner("a" * 24)
+    assert found is not None and found.location == "two" and directory.generation() == generation
+
+
+def test_an_alias_without_a_mailbox_is_placed(directory: SqlDirectory) -> None:
+    alias = directory.add_alias("hello@example.com")
+    assert directory.place_alias("Hello@Example.com", "two").location == "two"
+    assert directory.alias("hello@example.com") == dataclasses.replace(alias, location="two")
+    directory.set_mailbox(alias.id, "a" * 24, b"public", [])
+    with pytest.raises(Busy):
+        directory.place_alias("hello@example.com", "three")
+    with pytest.raises(NotFound):
+        directory.place_alias("nobody@example.com", "three")
+    assert directory.elsewhere("local") == {"a" * 24: "two"}
