@@ -5,7 +5,7 @@ The strings of :mod:`.strings` can be imported from here too.
 How a server uses it::
 
     plan = compile_items(fetch.items, uid=command.uid)           # cached, cheap
-    # if plan.sets_seen: set \Seen first and compile with flags=True, for the client must hear of it
+    # if plan.sets_seen: set \Seen of each batch first and render it by a plan with flags=True, for the client must hear of it
     async for rows in mailbox.fetch(folder, uids, plan.columns):
         numbers = view.sequence_numbers([row[0] for row in rows])  # columns[0] is always "uid"
         transport.writeSequence(plan.render(rows, numbers, flags))

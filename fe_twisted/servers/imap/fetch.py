@@ -15,19 +15,14 @@ from fe_twisted.servers.imap.reply import Reply
 from fe_twisted.servers.imap.session import Session, Wire, arguments
 from fe_twisted.servers.imap.update import enable_condstore, names_uid
 from fe_twisted.servers.imap.view import View
-from fe_twisted.storage.mailbox.api import Column, Row
-
-SEEN = frozenset({"\\Seen"})
+from fe_twisted.storage.mailbox.api import SEEN, Column, Row
 
 #: One response longer than this is written in pieces, so that a 50 MB message is not encrypted and buffered at once.
 PIECE = 65_536
 
 
 async def fetch(session: Session, command: Command) -> Reply:
-    r"""Answer from batches of rows; the batch in hand and the transport's buffer are all that is in memory.
-
-    Items that are no PEEK set ``\Seen`` first, so that the flags in the answer are right.
-    """
+    """Answer from batches of rows; the batch in hand and the transport's buffer are all that is in memory."""
     wanted = arguments(command, Fetch)
     view = session.selected
     if wanted.vanished and not session.qresync:
@@ -42,18 +37,19 @@ async def fetch(session: Session, command: Command) -> Reply:
         await _tell_vanished(session, view, wanted)
     uid = command.uid and not session.uid_only
     plan = compile_items(wanted.items, uid=uid, modseq=since > 0, uid_only=session.uid_only)
-    if plan.sets_seen and uids and not view.read_only:
-        if since:  # those that answer, and no others, become seen
-            uids, since = await _changed(session, view, uids, since), 0
-        if uids and await _set_seen(session, view, uids):
-            plan = compile_items(
-                wanted.items,
-                uid=names_uid(session, command.uid),
-                flags=True,
-                modseq=session.condstore or wanted.changed_since is not None,
-                uid_only=session.uid_only,
-            )
-    found = await answer(session, view, plan, uids, since) if uids else 0
+    if not uids:
+        found = 0
+    elif plan.sets_seen and not view.read_only:
+        telling = compile_items(
+            wanted.items,
+            uid=names_uid(session, command.uid),
+            flags=True,
+            modseq=session.condstore or wanted.changed_since is not None,
+            uid_only=session.uid_only,
+        )
+        found = await answer(session, view, plan, uids, since, telling=telling)
+    else:
+        found = await answer(session, view, plan, uids, since)
     if not command.uid and wanted.changed_since is None and found < count(uids):
         # RFC 5530: what was asked for was expunged by another session, which this one may not be told of yet.
         return Reply("some of the messages were expunged", "EXPUNGEISSUED")
@@ -71,25 +67,14 @@ async def _tell_vanished(session: Session, view: View, wanted: Fetch) -> None:
     session.wire.write(responses.vanished(subtract(intersect(gone, asked), view.uids.ranges), earlier=True))
 
 
-async def _changed(session: Session, view: View, uids: Ranges, since: int) -> Ranges:
-    """Those of the messages that changed after the modseq."""
-    found: list[int] = []
-    async for rows in session.mailbox.fetch(view.folder_id, uids, ("uid",), changed_since=since):
-        found += [row[0] for row in rows]
-    return from_sorted(found)
+async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, since: int, *, telling: FetchPlan | None = None) -> int:
+    r"""FETCH responses of the messages that changed after modseq ``since``; returns how many there were.
 
-
-async def _set_seen(session: Session, view: View, uids: Ranges) -> bool:
-    """Whether any flag changed by it."""
-    before = session.mailbox.modseq(view.folder_id)
-    stored = await session.mailbox.store(view.folder_id, uids, "add", SEEN)
-    view.remember_own(stored)
-    return stored.modseq != before
-
-
-async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, since: int) -> int:
-    """FETCH responses of the messages that changed after modseq ``since``; returns how many there were."""
-    columns = cast("tuple[Column, ...]", plan.columns)
+    :param telling: messages become ``\Seen``, a batch at a time and just before it is sent, so that a FETCH that is cut off has marked
+        nothing that was still far from being sent.  A batch in which flags changed is answered by this plan, which tells them (RFC 9051
+        section 6.4.5); its columns hold those of ``plan``.
+    """
+    columns = cast("tuple[Column, ...]", (telling or plan).columns)
     uid_at = columns.index("uid")
     found = 0
     batches: AsyncIterator[list[Row]] = session.mailbox.fetch(view.folder_id, uids, columns, changed_since=since)
@@ -97,7 +82,11 @@ async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, si
         async for rows in batches:
             found += len(rows)
             numbers = view.uids.sequence_numbers([row[uid_at] for row in rows])
-            pieces = plan.render(rows, numbers, view.flags)
+            if telling is None:
+                pieces = plan.render(rows, numbers, view.flags)
+            else:
+                used, seen = await _see(session, view, plan, telling, rows)
+                pieces = used.render(seen, numbers, view.flags)
             if not plan.writers:  # only short lines
                 session.wire.write(b"".join(pieces))
                 await session.wire.drained()
@@ -109,6 +98,32 @@ async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, si
         if close is not None:
             await close()
     return found
+
+
+async def _see(session: Session, view: View, plan: FetchPlan, telling: FetchPlan, rows: list[Row]) -> tuple[FetchPlan, list[Row]]:
+    r"""Set ``\Seen``; the plan to answer with, and the rows as it wants them.
+
+    :param rows: by the columns of ``telling``.
+    """
+    columns = telling.columns
+    uid_at, flags_at = columns.index("uid"), columns.index("flags")
+    unseen = [row[uid_at] for row in rows if not row[flags_at] & SEEN]
+    if not unseen:
+        wanted = [columns.index(column) for column in plan.columns]
+        return plan, [tuple([row[at] for at in wanted]) for row in rows]
+    stored = await session.mailbox.store(view.folder_id, from_sorted(unseen), "add", frozenset({"\\Seen"}))
+    view.remember_own(stored)
+    modseq_at = columns.index("modseq") if "modseq" in columns else -1
+    now = {uid: (flags, modseq) for uid, flags, modseq in stored.changed}
+    fresh: list[Row] = []
+    for row in rows:
+        values = list(row)
+        if row[uid_at] in now:
+            values[flags_at], modseq = now[row[uid_at]]
+            if modseq_at >= 0:
+                values[modseq_at] = modseq
+        fresh.append(tuple(values))
+    return telling, fresh
 
 
 async def _send(wire: Wire, pieces: list[bytes]) -> None:

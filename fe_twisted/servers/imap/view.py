@@ -30,6 +30,7 @@ class View:
     __slots__ = (
         "_held",
         "_mailbox",
+        "_mine",
         "_rendered",
         "folder_id",
         "gone",
@@ -47,14 +48,13 @@ class View:
         "uids",
     )
 
-    def __init__(
-        self, mailbox: Mailbox, selected: Selected, *, read_only: bool, has_recent: bool = True, uid_only: bool = False
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, selected: Selected, *, read_only: bool, has_recent: bool = True, uid_only: bool = False) -> None:
         r""":param has_recent: the client knows the flag ``\Recent``, which IMAP4rev2 has no more.
         :param uid_only: there are no message sequence numbers for the client (RFC 9586).
         """
         self.uid_only = uid_only
         self._held = 0
+        self._mine = 0  # what happened after modseq up to here was done by this session
         self.has_recent = has_recent
         self.low_told = False
         self.saved: Ranges = ()
@@ -156,5 +156,6 @@ class View:
         Unless others changed the folder just before, unseen by this session: the flags may then hold theirs, too, and all are told.  A
         message that had the flags already was not changed by this session, and what it has was perhaps never told.
         """
-        if stored.taken == self.modseq + 1:
+        if stored.taken == max(self.modseq, self._mine) + 1:
+            self._mine = stored.taken
             self.own.update({uid: modseq for uid, _, modseq in stored.changed if modseq == stored.taken})
