@@ -306,7 +306,7 @@ def test_a_fetch_that_is_left_stops_the_work(world: World) -> None:
     async def first() -> int:
         batches = mailbox.fetch(folder_id(mailbox), ALL, ["uid", "content"])
         async for batch in batches:
-            await batches.aclose()  # type: ignore[attr-defined]
+            await batches.aclose()
             return len(batch)
         return 0
 
@@ -322,7 +322,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up(world: World) -> None:
     mailbox = world.open()
     add(mailbox, *(mail(number, b"x" * 100_000) for number in range(60)))
     slow = mailbox.fetch(folder_id(mailbox), ALL, ["uid", "content"])
-    first = run(slow.__anext__())  # type: ignore[arg-type]
+    first = run(slow.__anext__())
     assert first and world.network.cable.session._jobs, "the rest waits at the primary"
     assert run(mailbox.status("INBOX")).messages == 60
     assert len(rows(mailbox, "INBOX", "uid", "content")) == 60
