@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from fe_twisted.base import errors, faults, log
+from fe_twisted.services.deliver.gate import Gate
 from fe_twisted.storage.directory.api import Alias
 from fe_twisted.storage.mailbox.api import Mailbox, NewMessage
 from fe_twisted.storage.spool.item import Waiting
@@ -28,12 +29,14 @@ class Deliver:
     """Delivery into open mailboxes and temporary ones.
 
     :param exists: whether a mailbox has its file here, such as ``MailboxFiles.exists``.
+    :param gate: keeps deliveries out of mailboxes that are being moved away.
     """
 
-    def __init__(self, registry: Registry, spool: Spool, exists: Callable[[str], bool]) -> None:
+    def __init__(self, registry: Registry, spool: Spool, exists: Callable[[str], bool], gate: Gate | None = None) -> None:
         self._registry = registry
         self._spool = spool
         self._exists = exists
+        self._gate = gate or Gate()
 
     async def deliver(self, alias: Alias, content: bytes, delivery_id: bytes, received_at: datetime.datetime) -> None:
         """Store a message for an alias.  When this returns it is durable.
@@ -42,25 +45,26 @@ class Deliver:
         :param delivery_id: 16 octets, the same when the same delivery is tried again.
         :param received_at: aware.
         :raises NotReady: the alias has no mailbox yet.
-        :raises Later: the mailbox was removed since the alias was looked up; the alias may have another one by now.
+        :raises Moved: the mailbox was moved away or removed since the alias was looked up; the alias may have another one by now.
         :raises fe_twisted.base.errors.MailError: it was not stored, or only perhaps; to try again is safe with the same ``delivery_id``.
         """
         if alias.mailbox_id is None or alias.sealing_key is None:
             raise errors.NotReady
         faults.reach("deliver.start")
-        if not await self._append(alias.mailbox_id, content, delivery_id, received_at):
+        async with self._gate.inside(alias.mailbox_id):
+            if not await self._append(alias.mailbox_id, content, delivery_id, received_at):
+                self._check(alias.mailbox_id)
+                await self._seal(alias.mailbox_id, alias.sealing_key, Waiting(delivery_id, received_at, content, INBOX))
+            # Again: the file may have gone meanwhile, and what was stored with it.
             self._check(alias.mailbox_id)
-            await self._seal(alias.mailbox_id, alias.sealing_key, Waiting(delivery_id, received_at, content, INBOX))
-        # Again: the file may have gone meanwhile, and what was stored with it.
-        self._check(alias.mailbox_id)
 
     def _check(self, mailbox_id: str) -> None:
         """Nobody would ever read what is stored for a mailbox that is gone, so it must not be acknowledged.
 
-        :raises Later: it has no file any more.
+        :raises Moved: it has no file any more.
         """
         if not self._exists(mailbox_id):
-            raise errors.Later(reason=f"the mailbox {mailbox_id} is not there")
+            raise errors.Moved(reason=f"the mailbox {mailbox_id} is not there")
 
     async def _append(self, mailbox_id: str, content: bytes, delivery_id: bytes, received_at: datetime.datetime) -> bool:
         """Into the open mailbox; False if it is not open or could not take it, for a reason that need not keep the message from waiting.
