@@ -127,11 +127,15 @@ async def _see(session: Session, view: View, plan: FetchPlan, telling: FetchPlan
 
 
 async def _send(wire: Wire, pieces: list[bytes]) -> None:
-    for piece in pieces:
-        if len(piece) <= PIECE:
-            wire.write(piece)
-            continue
-        for start in range(0, len(piece), PIECE):
-            wire.write(piece[start : start + PIECE])
-            await wire.drained()
+    wire.amid = True
+    try:
+        for piece in pieces:
+            if len(piece) <= PIECE:
+                wire.write(piece)
+                continue
+            for start in range(0, len(piece), PIECE):
+                wire.write(piece[start : start + PIECE])
+                await wire.drained()
+    finally:
+        wire.amid = False
     await wire.drained()

@@ -102,6 +102,7 @@ class Pushing:
 
     def _still_here(self) -> None:
         wire = self._session.wire
-        wire.write(responses.untagged("OK", "still here"))
-        wire.flush()
+        if not wire.amid:
+            wire.write(responses.untagged("OK", "still here"))
+            wire.flush()
         self._keepalive = self._session.clock.callLater(self._session.limits.keepalive, self._still_here)

@@ -59,6 +59,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._running = False
         self._pumping = False
         self.idling = False
+        self.amid = False
         self._line: Deferred[bytes] | None = None
         self._drain: Deferred[None] | None = None
         self._paused = False
@@ -90,7 +91,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self.session = Session(self, factory.door, factory.limits, factory.clock, tls=factory.tls is not None, plaintext=plaintext)
         self._parser = Parser(self.limits.parser())
         try:
-            factory.connections.acquire(self.peer)
+            factory.connections.acquire(self.peer, self._expelled)
         except TooManyConnections as error:
             log.event("imap.refused", conn=self.id, peer=self.peer, reason=error.reason)
             if self.secure:  # a handshake is more than a client beyond the limit may cost
@@ -130,7 +131,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         if not self._counted:
             return
         self._counted = False
-        self.factory.connections.release(self.peer)
+        self.factory.connections.release(self.peer, self._expelled)
         session = self.session
         log.event(
             "imap.logout",
@@ -150,7 +151,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         """Autologout (RFC 3501 section 5.4)."""
-        if self._running and self._line is None and self.session.state is not State.GREETED:
+        if self._between or (self._running and self._line is None and self.session.state is not State.GREETED):
             self._autologout(self.limits.idle_timeout)  # the server is at work, or output is stalled and has its own limit
             return
         self._goodbye("idle for too long, logged out")
@@ -161,6 +162,15 @@ class ImapProtocol(Protocol, TimeoutMixin):
             self._farewell = text
         else:
             self._goodbye(text)
+
+    def _expelled(self) -> None:
+        """Counted together with other processes it was one too many."""
+        error = TooManyConnections(reason="too many live from there, over all processes")
+        log.event("imap.refused", conn=self.id, peer=self.peer, reason=error.reason)
+        if self.secure and not self._bytes_in:  # its handshake may not be over, and is more than it may cost
+            self.transport.abortConnection()
+        else:
+            self.bye(error.public)
 
     def _goodbye(self, text: str) -> None:
         if self._closing or self._lost:
@@ -402,8 +412,9 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._working = None
         if self._lost or self._closing or "INPROGRESS" in self.session.hidden:
             return
-        self.write(responses.untagged("OK", "still working on it", code=f'INPROGRESS ("{tag}" NIL NIL)'))
-        self.flush()
+        if not self.amid:
+            self.write(responses.untagged("OK", "still working on it", code=f'INPROGRESS ("{tag}" NIL NIL)'))
+            self.flush()
         self._working = self.factory.clock.callLater(self.limits.progress, self._still_working, tag)
 
     def _cancel_working(self) -> None:

@@ -57,6 +57,8 @@ class Wire(Protocol):
     secure: bool
     #: IDLE waits for the client, so that EXPUNGE may be sent.
     idling: bool
+    #: A response is written up to somewhere in the middle: nothing else may be said.
+    amid: bool
 
     def write(self, data: bytes) -> None:
         """Queue output; nothing is lost and nothing overtakes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fe_twisted.storage.mailbox.api import NewMessage
 from tests.servers.imap.house import House, Slow, mail
 from tests.storage.mailbox.driving import run
@@ -99,3 +101,65 @@ def test_the_folder_that_is_looked_at_is_deleted(house: House) -> None:
     house.clock.advance(0.1)
     assert client.lines()[-1] == "* BYE the selected mailbox was deleted"
     assert client.closing
+
+
+def literals(said: bytes) -> bytes:
+    """What was said, each literal replaced by three dots; a literal that holds anything but the message fails."""
+    plain = b""
+    while found := re.search(rb"\{(\d+)\}\r\n", said):
+        literal = said[found.end() : found.end() + int(found[1])]
+        assert literal == mail(1, "x" * 1_000_000 + "\r\n"), "something stands in the middle of a message"
+        plain += said[: found.start()] + b"..."
+        said = said[found.end() + int(found[1]) :]
+    return plain + said
+
+
+def test_idle_says_nothing_in_the_middle_of_a_message(house: House) -> None:
+    """A new message takes longer to send than IDLE is silent."""
+    client = house.login("INBOX", network=Slow)
+    client.ask(WATCH)
+    client.send(b"i IDLE\r\n")
+    client.take()
+    arrive(house, 1_000_000)
+    assert isinstance(client.transport, Slow)
+    said = b""
+    for _ in range(30):
+        said += client.transport.move()
+        house.clock.advance(50)
+    lines = literals(said).decode().split("\r\n")
+    assert lines[:3] == ["* 1 EXISTS", "* 1 RECENT", "* 1 FETCH (BODY[] ...)"]
+    assert set(lines[3:]) == {"* OK still here", ""}
+
+
+def test_a_long_command_says_nothing_in_the_middle_of_a_message(house: House) -> None:
+    """INPROGRESS is due while a new message is being told at the end of a command."""
+    client = house.login("INBOX", network=Slow)
+    client.ask(WATCH)
+    house.threads.held = True
+    client.send(b"s SEARCH BODY nothing\r\n")
+    house.threads.held = False
+    arrive(house, 1_000_000)
+    client.take()
+    house.threads.work()
+    assert isinstance(client.transport, Slow)
+    said = b""
+    for _ in range(30):
+        said += client.transport.move()
+        house.clock.advance(11)
+    lines = literals(said).decode().split("\r\n")
+    assert lines == ["* SEARCH", "* 1 EXISTS", "* 1 RECENT", "* 1 FETCH (BODY[] ...)", "s OK SEARCH completed", ""]
+
+
+def test_autologout_waits_until_all_is_told(house: House) -> None:
+    client = house.login("INBOX", network=Slow)
+    client.ask(WATCH)
+    house.clock.advance(1_700)
+    arrive(house, 1_000_000)
+    assert isinstance(client.transport, Slow)
+    said = b""
+    for _ in range(60):
+        said += client.transport.move()
+        house.clock.advance(100)
+    lines = literals(said).decode().split("\r\n")
+    assert lines[2] == "* 1 FETCH (BODY[] ...)"
+    assert lines[3].startswith("* BYE idle")
