@@ -38,7 +38,8 @@ SUPPORTED = (
 _KNOWN = frozenset(name.upper() for name in SUPPORTED)
 _ROOTS = ("/private", "/shared")
 
-Annotations = dict[str, bytes | None]
+#: Hashes of values by entry; the values themselves may be long.
+Annotations = dict[str, int]
 
 
 async def notify(session: Session, command: Command) -> Reply:
@@ -136,7 +137,7 @@ class Events:
 
     async def _annotated(self, name: str) -> Annotations:
         try:
-            return dict(await self._session.mailbox.get_metadata(name, _ROOTS, -1))
+            return {entry: hash(value) for entry, value in await self._session.mailbox.get_metadata(name, _ROOTS, -1)}
         except NoSuchFolder:
             return {}
 

@@ -12,6 +12,8 @@ from fe_twisted.storage.mailbox.rows import NAMES, Outcome, aggregate, next_mods
 
 #: Entries in a mailbox, those of all folders together.
 MAX_ENTRIES = 1_000
+#: Octets of all their values together, which one command can ask for.
+MAX_OCTETS = 8 * 1024 * 1024
 
 Depth = Literal[0, 1, -1]
 
@@ -48,15 +50,18 @@ def get_metadata(connection: apsw.Connection, name: str, entries: Sequence[str],
 def set_metadata(connection: apsw.Connection, name: str, values: Sequence[tuple[str, bytes | None]]) -> Outcome[None]:
     """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.set_metadata`.
 
-    :raises NoSuchFolder, TooManyEntries:
+    :raises NoSuchFolder, TooManyEntries, LimitReached:
     """
     folder = _folder(connection, name)
     for entry, value in values:
         connection.execute("DELETE FROM annotations WHERE folder_id IS ? AND entry = ?", (folder, entry))
         if value is not None:
             connection.execute("INSERT INTO annotations(folder_id, entry, value) VALUES(?, ?, ?)", (folder, entry.lower(), value))
-    if aggregate(connection, "SELECT count(*) FROM annotations")[0] > MAX_ENTRIES:
+    entries, octets = aggregate(connection, "SELECT count(*), coalesce(sum(length(value)), 0) FROM annotations")
+    if entries > MAX_ENTRIES:
         raise TooManyEntries
+    if octets > MAX_OCTETS:
+        raise LimitReached(f"annotations are too long, a mailbox has room for {MAX_OCTETS} octets")
     if folder is None:
         return Outcome(None, NAMES)
     return Outcome(None, {folder: next_modseq(connection, folder)})  # RFC 7162 section 3.2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fe_twisted.servers.imap.metadata import MAX_VALUE
-from fe_twisted.storage.mailbox.metadata import MAX_ENTRIES
+from fe_twisted.storage.mailbox.metadata import MAX_ENTRIES, MAX_OCTETS
 from tests.servers.imap.house import House
 
 
@@ -30,3 +30,13 @@ def test_wildcards_of_sql_are_none_here(house: House) -> None:
     client = house.login()
     assert client.ask('SETMETADATA INBOX (/private/a_b/x "1" /private/acb/y "2")')[-1] == "t OK SETMETADATA completed"
     assert client.ask("GETMETADATA (DEPTH infinity) INBOX /private/a_b")[0] == '* METADATA INBOX (/private/a_b/x "1")'
+
+
+def test_values_that_are_too_long_together(house: House) -> None:
+    client = house.login()
+    value = b"x" * MAX_VALUE
+    for number in range(MAX_OCTETS // MAX_VALUE):
+        assert client.ask(b"SETMETADATA INBOX (/private/n/%d {%d+}\r\n%b)" % (number, MAX_VALUE, value))[-1].startswith("t OK")
+    assert client.ask('SETMETADATA Sent (/private/one "more")')[-1].startswith("t NO [LIMIT]")
+    assert client.ask('SETMETADATA INBOX (/private/n/0 "short")')[-1] == "t OK SETMETADATA completed"
+    assert client.ask('SETMETADATA Sent (/private/one "more")')[-1] == "t OK SETMETADATA completed"
