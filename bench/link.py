@@ -1,8 +1,9 @@
 """What the link costs: ``python bench/link.py [--messages N] [--megabytes N] [--rounds N] [--json]``.
 
-One mailbox, asked in this process, and asked over a unix socket at another process that holds it; both in turn, so that the ratios are of
-the same minutes.  Times are milliseconds, by the clock and of the processor (the link's: here, and in the other process).  The processor's
-say more on a machine that has other work: the slower of the two processes sets the pace when both have a core.
+One mailbox, asked in this process; asked over a unix socket at another process that holds it; and read in its file here, while the other
+process holds it; all in turn, so that the ratios are of the same minutes.  Times are milliseconds, by the clock and of the processor (here,
+and in the other process).  The processor's say more on a machine that has other work: the slower of the two processes sets the pace when
+both have a core.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from fe_twisted.protocols.cluster.handshake import Identity
 from fe_twisted.servers.cluster.websocket import LinkServerFactory
 from fe_twisted.services.cluster.host import Host
 from fe_twisted.storage.mailbox.api import Mailbox, NewMessage
+from fe_twisted.storage.mailbox.direct import open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
-from fe_twisted.storage.mailbox.remote import open_remote
 
 reactor: Any = global_reactor
 ID, KEY, SECRET = "0123456789abcdef01234567", bytes(range(32)), bytes(32)
@@ -118,8 +119,8 @@ async def fetch(mailbox: Mailbox, folder: int, columns: list[Any]) -> int:
     return rows
 
 
-async def measure(local: Mailbox, remote: Mailbox, server: int, rounds: int) -> dict[str, Any]:
-    """Both in turn."""
+async def measure(local: Mailbox, others: dict[str, Mailbox], server: int, rounds: int) -> dict[str, Any]:
+    """All in turn."""
     archive = (await local.select("Archive", claim_recent=False)).folder_id
     inbox = (await local.select("INBOX", claim_recent=False)).folder_id
     kinds: dict[str, tuple[int, Callable[[Mailbox], Awaitable[Any]]]] = {
@@ -131,17 +132,24 @@ async def measure(local: Mailbox, remote: Mailbox, server: int, rounds: int) -> 
     }
     report: dict[str, Any] = {}
     for name, (count, work) in kinds.items():
-        here, there = Timing(os.getpid()), Timing(os.getpid(), server)
+        here, there = Timing(os.getpid()), {kind: Timing(os.getpid(), server) for kind in others}
         await work(local)
-        await work(remote)
+        for other in others.values():
+            await work(other)
         for _ in range(5):
             await here.run(max(1, count // 5), partial(work, local))
-            await there.run(max(1, count // 5), partial(work, remote))
-        a, b = statistics.median(here.clock), statistics.median(there.clock)
-        figures = {"in process": a, "link": b, "ratio": a / b, "longer by": b - a, "cpu in process": here.each()[0]}
-        figures |= {"cpu link here": there.each()[0], "there": there.each()[1], "cpu ratio": here.each()[0] / max(there.each())}
-        report[name] = {key: round(value, 3) for key, value in figures.items()}
+            for kind, other in others.items():
+                await there[kind].run(max(1, count // 5), partial(work, other))
+        report[name] = {kind: figures(here, timing) for kind, timing in there.items()}
     return report
+
+
+def figures(here: Timing, there: Timing) -> dict[str, float]:
+    """How the other way compares with the one in this process."""
+    a, b = statistics.median(here.clock), statistics.median(there.clock)
+    found = {"in process": a, "so": b, "ratio": a / b, "longer by": b - a, "cpu in process": here.each()[0]}
+    found |= {"cpu here": there.each()[0], "cpu there": there.each()[1], "cpu ratio": here.each()[0] / max(there.each())}
+    return {key: round(value, 3) for key, value in found.items()}
 
 
 async def toggle(mailbox: Mailbox, folder: int) -> None:
@@ -162,13 +170,21 @@ async def run(arguments: argparse.Namespace, folder: Path, server: list[subproce
     server.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
     assert server[0].stdout is not None and server[0].stdout.readline() == "ready\n"
     _, mailboxes = storage(folder / "here")
+    files, _ = storage(folder / "there")
     link = Link(connector(UNIXClientEndpoint(reactor, socket), reactor, Identity("secondary"), SECRET), reactor)
     link.start()
     local = await mailboxes.open(ID, KEY)
-    remote = await open_remote(link, ID, KEY, print)
-    report = await measure(local, remote, server[0].pid, arguments.rounds)
+    run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    remote = await open_direct(files, link, ID, KEY, print, run_in_thread, reactor, mode="link")
+    # A link of its own, because a link tells one mailbox of each name.
+    second = Link(connector(UNIXClientEndpoint(reactor, socket), reactor, Identity("second"), SECRET), reactor)
+    second.start()
+    direct = await open_direct(files, second, ID, KEY, print, run_in_thread, reactor, mode="direct")
+    report = await measure(local, {"link": remote, "direct": direct}, server[0].pid, arguments.rounds)
     await remote.close()
+    await direct.close()
     link.stop()
+    second.stop()
     await mailboxes.close_all()
     return report
 
@@ -203,8 +219,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results[0], indent=2))
         return
-    for name, figures in results[0].items():
-        print(f"{name:16}", "  ".join(f"{key} {value:>9}" for key, value in figures.items()))
+    for name, kinds in results[0].items():
+        for kind, found in kinds.items():
+            print(f"{name:16} {kind:7}", "  ".join(f"{key} {value:>9}" for key, value in found.items()))
 
 
 if __name__ == "__main__":
