@@ -184,7 +184,7 @@ class Session(Protocol, TimeoutMixin):
         self._shared.sessions.add(self)
         self.set_timeout(self.limits.idle)
         try:
-            self._shared.connections.acquire(self.peer)
+            self._shared.connections.acquire(self.peer, self._expelled)
         except TooManyConnections as error:
             self.refused(error, peer=self.peer)
             self.close(error.smtp.code, error.smtp.enhanced, error.public)
@@ -230,7 +230,7 @@ class Session(Protocol, TimeoutMixin):
                 call.cancel()
         self.let_go()
         if self._counted:
-            self._shared.connections.release(self.peer)
+            self._shared.connections.release(self.peer, self._expelled)
         self._shared.sessions.discard(self)
         why = "" if isinstance(reason.value, ConnectionDone) else reason.getErrorMessage()
         # A connection that did what it came for has said so line by line; the others are worth a line of their own.
@@ -258,6 +258,12 @@ class Session(Protocol, TimeoutMixin):
 
     def _session_over(self) -> None:
         self.end(421, "4.4.2", "session took too long, closing")
+
+    def _expelled(self) -> None:
+        """Counted together with other processes it was one too many."""
+        error = TooManyConnections(reason="too many live from there, over all processes")
+        self.refused(error, peer=self.peer)
+        self.end(error.smtp.code, error.smtp.enhanced, error.public)
 
     def flush(self) -> None:
         """Write the replies that wait."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
 from fe_twisted.base.addresses import Address, parse_address
+from fe_twisted.base.clock import Clock
 from fe_twisted.base.errors import BadAddress, WrongPassword
 from fe_twisted.base.networks import network_of
 from fe_twisted.protocols.crypto import scram, slots
 from fe_twisted.protocols.sasl.scram import Answer, client_key, server_signature
-from fe_twisted.services.login.throttle import LoginLimits, Throttle
+from fe_twisted.services.login.failures import Failures
+from fe_twisted.services.login.throttle import LoginLimits
 from fe_twisted.storage.directory.api import Alias, AliasState, KeySlot
 from fe_twisted.storage.directory.lookup import Lookups
 
@@ -27,16 +29,6 @@ RunInThread = Callable[..., Awaitable[Any]]
 
 #: Opened when there is nothing to open, so that an unknown user name costs the work of a known one.  It opens with no password.
 _DECOY = slots.Wrapped(slots.HKDF_SHA256, bytes(32), b"\x01" + bytes(60))
-
-
-class Clock(Protocol):
-    """The part of ``IReactorTime`` that is needed: the reactor in the service, ``task.Clock`` in tests."""
-
-    def seconds(self) -> float:
-        """The time."""
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object:
-        """Call something later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +79,7 @@ class Login:
     :param limits: see :class:`~fe_twisted.services.login.throttle.LoginLimits`.
     :param decoy_secret: 32 octets that make up what SCRAM tells of users who are not there; the same after a restart, or they would
         be told from the others.  Random when left out.
+    :param failures: counts failed logins, perhaps together with other processes; made from ``limits`` when left out.
     :param run_in_thread: for key slots that are slow by design (Argon2id); without it they are opened inline.
     """
 
@@ -97,10 +90,11 @@ class Login:
         limits: LoginLimits | None = None,
         run_in_thread: RunInThread | None = None,
         decoy_secret: bytes | None = None,
+        failures: Failures | None = None,
     ) -> None:
         self._lookups = lookups
         self._clock = clock
-        self._throttle = Throttle(limits or LoginLimits())
+        self._failures = failures or Failures(limits or LoginLimits(), clock)
         self._run = run_in_thread
         self._decoy_secret = decoy_secret or os.urandom(32)
 
@@ -117,10 +111,10 @@ class Login:
         address = _address(user)
         name = str(address) if address else "?"
         started = self._clock.seconds()
-        self._throttle.check(network, name, started)
+        await self._failures.check(network, name)
         opened = await self._open(address, _text(password, MAX_PASSWORD))
         if opened is not None:
-            self._throttle.succeeded(network, name)
+            self._failures.succeeded(network, name)
             return opened
         await self._refuse(network, name, started)
         raise WrongPassword
@@ -135,7 +129,7 @@ class Login:
         """
         network = network_of(peer)
         address = _address(user)
-        self._throttle.check(network, str(address) if address else "?", self._clock.seconds())
+        await self._failures.check(network, str(address) if address else "?")
         found = await self._lookups.login(address) if address else None
         mailbox_id = found[0].mailbox_id if found else None
         salt = scram.salt_of(mailbox_id) if mailbox_id else scram.decoy_salt(self._decoy_secret, str(address or user))
@@ -148,22 +142,22 @@ class Login:
     async def scram_finished(self, attempt: ScramAttempt, answer: Answer | None) -> tuple[Opened, bytes]:
         """See :meth:`ScramAttempt.finish`."""
         started = self._clock.seconds()
-        self._throttle.check(attempt.network, attempt.name, started)
+        await self._failures.check(attempt.network, attempt.name)
         if answer is not None and attempt.alias is not None:
             for slot, held in attempt.candidates:
                 key = client_key(answer, held.stored_key)
                 mailbox_id = attempt.alias.mailbox_id or ""
                 opened = scram.open_with(held, key, mailbox_id=mailbox_id, kind=slot.kind) if key is not None else None
                 if opened is not None:
-                    self._throttle.succeeded(attempt.network, attempt.name)
+                    self._failures.succeeded(attempt.network, attempt.name)
                     return Opened(attempt.alias, opened), server_signature(answer, held.server_key)
         await self._refuse(attempt.network, attempt.name, started)
         raise WrongPassword
 
     async def _refuse(self, network: str, name: str, started: float) -> None:
         """Count a failure, and wait as long as it costs."""
+        answer_at = started + await self._failures.failed(network, name)
         now = self._clock.seconds()
-        answer_at = started + self._throttle.failed(network, name, now)
         # Counted from the start, so that the work of an Argon2id slot, or of no slot, cannot be read off the clock.
         if answer_at > now:
             wait: Deferred[None] = Deferred()

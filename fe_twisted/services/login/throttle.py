@@ -9,6 +9,24 @@ from fe_twisted.base.errors import TooManyConnections
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What is remembered of those who log in to one account from one network.
+
+    :param network: failures from there that still count.
+    :param account: failures on this user name that still count.
+    :param proven: whether the right password came from there before.
+    """
+
+    network: int = 0
+    account: int = 0
+    proven: bool = False
+
+    def at_least(self, other: Counts) -> Counts:
+        """The worse of two counts of the same: each failure is in at least one of them."""
+        return Counts(max(self.network, other.network), max(self.account, other.account), self.proven or other.proven)
+
+
+@dataclass(frozen=True, slots=True)
 class LoginLimits:
     """How many failures are borne, and what each costs.
 
@@ -27,6 +45,19 @@ class LoginLimits:
     longest_delay: float = 8.0
     entries: int = 20_000
 
+    def judge(self, network: str, counts: Counts) -> None:
+        """:raises TooManyConnections: the password is not even to be looked at."""
+        if counts.network >= self.per_network:
+            raise TooManyConnections("too many failed logins, try again later", reason=f"network {network}")
+        if not counts.proven and counts.account >= self.per_account:
+            raise TooManyConnections("too many failed logins, try again later", reason="user name")
+
+    def delay(self, counts: Counts) -> float:
+        """Seconds after which a failure may be answered, itself being counted already."""
+        count = counts.network if counts.proven else max(counts.network, counts.account)
+        # The exponent is bounded, because 2.0**1100 overflows.
+        return min(self.first_delay * 2.0 ** max(0, min(count - 1, 30)), self.longest_delay)
+
 
 class Throttle:
     """Failures by network and by user name.  Times are seconds of any clock that only goes forward.
@@ -41,22 +72,24 @@ class Throttle:
         self._accounts: OrderedDict[str, deque[float]] = OrderedDict()
         self._proven: OrderedDict[tuple[str, str], None] = OrderedDict()
 
+    def look(self, network: str, account: str, now: float) -> Counts:
+        """What is remembered."""
+        proven = (network, account) in self._proven
+        return Counts(self._count(self._networks, network, now), self._count(self._accounts, account, now), proven)
+
+    def add(self, network: str, account: str, now: float) -> Counts:
+        """Count a failure; what is remembered with it."""
+        self._add(self._networks, network, now, self._limits.per_network)
+        self._add(self._accounts, account, now, self._limits.per_account)
+        return self.look(network, account, now)
+
     def check(self, network: str, account: str, now: float) -> None:
         """:raises TooManyConnections: the password is not even to be looked at."""
-        if self._count(self._networks, network, now) >= self._limits.per_network:
-            raise TooManyConnections("too many failed logins, try again later", reason=f"network {network}")
-        if (network, account) not in self._proven and self._count(self._accounts, account, now) >= self._limits.per_account:
-            raise TooManyConnections("too many failed logins, try again later", reason="user name")
+        self._limits.judge(network, self.look(network, account, now))
 
     def failed(self, network: str, account: str, now: float) -> float:
         """Count a failure; returns the seconds after which it may be answered."""
-        self._add(self._networks, network, now, self._limits.per_network)
-        self._add(self._accounts, account, now, self._limits.per_account)
-        count = self._count(self._networks, network, now)
-        if (network, account) not in self._proven:
-            count = max(count, self._count(self._accounts, account, now))
-        # The exponent is bounded, because 2.0**1100 overflows.
-        return min(self._limits.first_delay * 2.0 ** min(count - 1, 30), self._limits.longest_delay)
+        return self._limits.delay(self.add(network, account, now))
 
     def succeeded(self, network: str, account: str) -> None:
         """The right password came: the user name starts afresh, and this network is known for it.
