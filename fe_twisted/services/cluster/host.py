@@ -2,7 +2,8 @@
 
 A mailbox is open for a secondary only while that secondary is connected and has brought its key; the key is held as every other one
 (:class:`~fe_twisted.storage.mailbox.registry.OpenMailboxes`), and forgotten when the last of all sessions has gone.  What may be asked is
-in two tables: :data:`fe_twisted.storage.mailbox.remote.METHODS` for a mailbox that is open, and ``_own`` here.  Anything else is refused.
+in tables: :data:`fe_twisted.storage.mailbox.remote.METHODS` for a mailbox that is open, ``_own`` here, and those of the desks
+(:mod:`fe_twisted.services.cluster.desk`).  Anything else is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fe_twisted.base import errors, log
 from fe_twisted.base.addresses import Address, parse_address
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import BadValue, Codec, decode, encode
+from fe_twisted.services.cluster.desk import Desk
 from fe_twisted.storage.directory.api import Alias
 from fe_twisted.storage.mailbox.local import LocalMailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
@@ -81,6 +83,7 @@ class Host:
     """What all secondaries share.
 
     :param exists: whether a mailbox has its file here, such as ``MailboxFiles.exists``.
+    :param desks: what may be asked beside mailboxes and mail.
     """
 
     def __init__(
@@ -90,12 +93,14 @@ class Host:
         lookups: FindRecipient,
         spool: Waiters,
         exists: Callable[[str], bool],
+        desks: Sequence[Desk] = (),
     ) -> None:
         self.mailboxes = mailboxes
         self.deliver = deliver
         self.lookups = lookups
         self.spool = spool
         self.exists = exists
+        self.desks = tuple(desks)
 
     def welcome(
         self,
@@ -165,9 +170,16 @@ class Guest:
                 raise
             finally:
                 self._tell_keywords(room)
-        if method not in self._own:
-            raise self._refusal("unknown-method", "no such method", method, mailbox)
-        return await self._own[method](mailbox, body)
+        if method in self._own:
+            return await self._own[method](mailbox, body)
+        for desk in self._host.desks:
+            serve = desk.methods().get(method)
+            if serve is not None:
+                try:
+                    return await serve(self, self._peer, body)
+                except BadValue as error:
+                    raise self._refusal("bad-arguments", "arguments not understood", method, mailbox) from error
+        raise self._refusal("unknown-method", "no such method", method, mailbox)
 
     async def _watched(self, room: _Room, items: AsyncGenerator[Sequence[Buffer], None]) -> AsyncGenerator[Sequence[Buffer], None]:
         """The same items; when the mailbox is closed to be moved on the way, that is said."""
@@ -193,6 +205,8 @@ class Guest:
         self._gone = True
         for mailbox_id in list(self._rooms):
             self._let_go(mailbox_id)
+        for desk in self._host.desks:
+            desk.left(self)
 
     # -- open and release -------------------------------------------------------------------------
 
