@@ -16,7 +16,8 @@ from collections.abc import Callable
 #: The environment variable that the wiring hands to :func:`arm` in development mode.
 VARIABLE = "FORWARDEMAIL_CRASH_AT"
 
-#: Every point of the program, in the order in which a message passes them.  A test compares this with the sources.
+#: Every point of the program, in the order in which a message passes them, and then a mailbox that is moved between primaries, at the one
+#: and at the other.  A test compares this with the sources.
 POINTS = (
     "deliver.start",
     "spool.before_insert",
@@ -36,6 +37,19 @@ POINTS = (
     "spool.unlinked_wal",
     "spool.unlinked_all",
     "merge.done",
+    "move.copied",
+    "move.frozen",
+    "move.sent",
+    "move.verified",
+    "move.decided",
+    "move.handed",
+    "move.left",
+    "move.done",
+    "arrive.begun",
+    "arrive.written",
+    "arrive.synced",
+    "arrive.named_wal",
+    "arrive.named",
 )
 
 

@@ -32,6 +32,8 @@ class Home:
     def __init__(self, location: str, places: Places) -> None:
         self.location = location
         self.places = places
+        #: Mailboxes on their way here or away: each goes one way at a time.
+        self.busy: set[str] = set()
 
     async def check(self, mailbox_id: str) -> None:
         """Return if the mailbox belongs here, or to nobody.

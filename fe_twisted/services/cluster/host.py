@@ -18,6 +18,8 @@ from fe_twisted.base.addresses import Address, parse_address
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import BadValue, Codec, decode, encode
 from fe_twisted.services.cluster.desk import Desk
+from fe_twisted.services.cluster.home import Home
+from fe_twisted.services.deliver.gate import Gate
 from fe_twisted.storage.directory.api import Alias
 from fe_twisted.storage.mailbox.local import LocalMailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
@@ -57,6 +59,9 @@ DELIVERY = CODEC.shape(Delivery)
 HANDOVER = CODEC.shape(Handover)
 NOTHING = CODEC.shape(None)
 
+#: What is told to who asks for something that this version does not know.
+UNKNOWN = "no such method"
+
 
 class Deliverer(Protocol):
     """What the host needs of :class:`fe_twisted.services.deliver.deliver.Deliver`."""
@@ -84,6 +89,8 @@ class Host:
 
     :param exists: whether a mailbox has its file here, such as ``MailboxFiles.exists``.
     :param desks: what may be asked beside mailboxes and mail.
+    :param home: this primary among others; None where there are no others.
+    :param gate: the one that ``deliver`` goes through.
     """
 
     def __init__(
@@ -94,6 +101,9 @@ class Host:
         spool: Waiters,
         exists: Callable[[str], bool],
         desks: Sequence[Desk] = (),
+        *,
+        home: Home | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.mailboxes = mailboxes
         self.deliver = deliver
@@ -101,6 +111,8 @@ class Host:
         self.spool = spool
         self.exists = exists
         self.desks = tuple(desks)
+        self.home = home
+        self.gate = gate or Gate()
 
     def welcome(
         self,
@@ -179,7 +191,7 @@ class Guest:
                     return await serve(self, self._peer, body)
                 except BadValue as error:
                     raise self._refusal("bad-arguments", "arguments not understood", method, mailbox) from error
-        raise self._refusal("unknown-method", "no such method", method, mailbox)
+        raise self._refusal("unknown-method", UNKNOWN, method, mailbox)
 
     async def _watched(self, room: _Room, items: AsyncGenerator[Sequence[Buffer], None]) -> AsyncGenerator[Sequence[Buffer], None]:
         """The same items; when the mailbox is closed to be moved on the way, that is said."""
@@ -218,6 +230,7 @@ class Guest:
         except ValueError as error:
             raise self._refusal("wrong-key", "the key was not wrapped for this link", "open", mailbox_id) from error
         if not self._host.exists(mailbox_id):
+            await self._check(mailbox_id)
             raise self._refusal("not-here", "this mailbox is not here", "open", mailbox_id)
         try:
             mailbox = await self._host.mailboxes.open(mailbox_id, key)
@@ -282,6 +295,8 @@ class Guest:
         except BadValue as error:
             raise self._refusal("bad-arguments", "arguments not understood", "deliver", mailbox_id) from error
         alias = await self._host.lookups.recipient(parse_address(delivery.address))
+        if self._host.home is not None and alias.location != self._host.home.location:
+            raise errors.Moved(reason=f"{alias.mailbox_id} is at {alias.location}")
         await self._host.deliver.deliver(alias, delivery.content, delivery.delivery_id, delivery.received_at)
         return encode(NOTHING, None)
 
@@ -291,10 +306,12 @@ class Guest:
             handover: Handover = decode(HANDOVER, body)
         except BadValue as error:
             raise self._refusal("bad-arguments", "arguments not understood", "handover", mailbox_id) from error
-        if not mailbox_id or not self._host.exists(mailbox_id):
-            raise self._refusal("not-here", "this mailbox is not here", "handover", mailbox_id)
         rows = [SealedRow(message.delivery_id, message.octets) for message in handover.messages]
-        await self._host.spool.add_sealed(mailbox_id, rows)
+        async with self._host.gate.inside(mailbox_id):
+            await self._check(mailbox_id)
+            if not mailbox_id or not self._host.exists(mailbox_id):
+                raise self._refusal("not-here", "this mailbox is not here", "handover", mailbox_id)
+            await self._host.spool.add_sealed(mailbox_id, rows)
         log.event("cluster.handover", peer=self._peer, mailbox=mailbox_id, messages=len(rows))
         mailbox = self._host.mailboxes.get(mailbox_id)
         if mailbox is not None:
@@ -303,6 +320,11 @@ class Guest:
             except errors.MailError as error:  # durable all the same; the next poll takes them
                 log.warning("merge.failed", mailbox=mailbox_id, reason=error.reason or error.public)
         return encode(NOTHING, None)
+
+    async def _check(self, mailbox_id: str) -> None:
+        """:raises Moved: the mailbox belongs to another primary."""
+        if self._host.home is not None:
+            await self._host.home.check(mailbox_id)
 
     def _refusal(self, reason: str, public: str, method: str, mailbox_id: str) -> errors.Refused:
         log.warning("cluster.refused", peer=self._peer, reason=reason, method=method, mailbox=mailbox_id, text=public, by="us")

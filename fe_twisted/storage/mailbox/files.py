@@ -30,6 +30,8 @@ PAGE_SIZE = 8192
 CHECKPOINT_PAGES = 2000
 
 _NAME = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
+_TEMPORARY = re.compile(r"\A([0-9a-f]{24})-tmp\.sqlite\Z")
+_INCOMING = re.compile(r"\A[0-9a-f]{24}-[0-9a-f]{8}\.incoming(?:-wal)?\Z")
 
 
 class MailboxFiles:
@@ -52,6 +54,10 @@ class MailboxFiles:
         """Where mail waits for its owner."""
         return self.directory / f"{mailbox_id}-tmp.sqlite"
 
+    def incoming_path(self, mailbox_id: str) -> Path:
+        """Where a mailbox lies while it is being moved here, another place each time; no mailbox has such a name."""
+        return self.directory / f"{mailbox_id}-{os.urandom(4).hex()}.incoming"
+
     def exists(self, mailbox_id: str) -> bool:
         """Whether there is a file for it."""
         return self.path(mailbox_id).exists()
@@ -60,6 +66,19 @@ class MailboxFiles:
         """All mailboxes that have a file, sorted."""
         found = (_NAME.match(entry.name) for entry in os.scandir(self.directory))
         return sorted(match[1] for match in found if match)
+
+    def waiting_ids(self) -> list[str]:
+        """All mailboxes that mail waits for, sorted; they need not have a file."""
+        found = (_TEMPORARY.match(entry.name) for entry in os.scandir(self.directory))
+        return sorted(match[1] for match in found if match)
+
+    def drop_incoming(self) -> None:
+        """Remove what was left of moves that a crash ended; to be called when none is going on."""
+        found = [entry.path for entry in os.scandir(self.directory) if _INCOMING.match(entry.name)]
+        for path in found:
+            os.unlink(path)
+        if found:
+            sync_directory(str(self.directory))
 
     def create(self, mailbox_id: str, key: bytes) -> bytes:
         """Make an empty mailbox, durable on return.
@@ -129,6 +148,11 @@ class MailboxFiles:
         """Remove the mailbox and the mail that waits for it; nothing happens when they are gone already."""
         for path in (self.path(mailbox_id), self.temporary_path(mailbox_id)):
             _unlink(path)
+        sync_directory(str(self.directory))
+
+    def discard(self, mailbox_id: str) -> None:
+        """Remove the mailbox alone, because it is elsewhere now; nothing happens when it is gone already."""
+        _unlink(self.path(mailbox_id))
         sync_directory(str(self.directory))
 
     def check(self, mailbox_id: str, key: bytes) -> list[str]:
