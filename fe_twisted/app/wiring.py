@@ -37,6 +37,7 @@ from fe_twisted.app.parts import Listeners, Parts, Storage, logged
 from fe_twisted.app.queues import Queues
 from fe_twisted.app.rooms import Rooms
 from fe_twisted.app.secrets import link_secrets
+from fe_twisted.app.shares import Shares
 from fe_twisted.app.store import Store, open_store
 from fe_twisted.app.workers import Sockets, Workers
 from fe_twisted.base import faults
@@ -45,7 +46,6 @@ from fe_twisted.base.settings import Settings
 from fe_twisted.protocols.cluster.handshake import Identity
 from fe_twisted.protocols.crypto.derive import SCRAM, derive
 from fe_twisted.servers.cluster.websocket import LinkServerFactory
-from fe_twisted.servers.connection import ConnectionLimit
 from fe_twisted.servers.imap.factory import ImapFactory
 from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.servers.smtp.limits import MxLimits
@@ -56,12 +56,12 @@ from fe_twisted.services.deliver.deliver import Deliver
 from fe_twisted.services.deliver.merge import Merge
 from fe_twisted.services.deliver.remote import RemoteDeliver
 from fe_twisted.services.login.authenticate import Login
-from fe_twisted.services.login.throttle import LoginLimits
 from fe_twisted.services.receive.receive import Receive
 from fe_twisted.storage.directory.lookup import Lookups
+from fe_twisted.storage.mailbox.direct import Mode, open_direct
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
-from fe_twisted.storage.mailbox.remote import RemoteMailbox, open_remote
+from fe_twisted.storage.mailbox.remote import RemoteMailbox
 from fe_twisted.storage.spool.queue import Queue
 from fe_twisted.storage.spool.spool import Spool
 
@@ -186,8 +186,22 @@ def _connect(
         closing += [here.mailboxes.close_all, here.spool.close]
     Storage(base.pool, closing, lambda: _let_go(base.store, here)).setServiceParent(parts)
     links.setServiceParent(parts)
+    shared_secret = base.store.shared_secret()
+    shares = Shares(
+        settings,
+        reactor,
+        links,
+        base.identity,
+        own_secret=base.secrets[-1],
+        shared_secret=shared_secret,
+        worker=worker,
+        run_in_thread=base.run_in_thread,
+    )
+    shares.setServiceParent(parts)
+    registries = [each for each in (here.mailboxes if here is not None else None, away) if each is not None]
+    shares.numbers["mailboxes"] = lambda: sum(map(len, registries))
     if not worker:
-        _link_servers(base, here, link, parts)
+        _link_servers(base, here, link, shares, parts)
     if orders is not None:
         parts.workers = Workers(reactor, sockets, orders, settings.shutdown_seconds)
         parts.workers.setServiceParent(parts)
@@ -199,11 +213,12 @@ def _connect(
         queues.setServiceParent(parts)
         links.when_connected(queues.hand_over)
         deliver = queues.deliver if here is None else here.deliver
+        shares.numbers["waiting"] = queues.waiting
     rooms = Rooms(settings.location, here.mailboxes if here is not None else None, away)
-    login = Login(base.lookups, reactor, _login_limits(settings), base.run_in_thread, derive(base.store.server_key, SCRAM))
+    login = Login(base.lookups, reactor, None, base.run_in_thread, derive(shared_secret, SCRAM), shares.failures)
     receive = Receive(base.lookups, deliver, hostname=settings.hostname, now=_now, max_hops=settings.hop_limit)
     door = DirectoryDoor(login, base.lookups, rooms, lambda mailbox_id: end(mailbox_id))
-    mx, imap = _servers(base, receive, door)
+    mx, imap = _servers(base, receive, door, shares)
 
     def end(mailbox_id: str) -> None:
         """A mailbox is taken from its sessions."""
@@ -232,14 +247,23 @@ def _away(base: Base, links: Links, end: Callable[[str], None]) -> OpenMailboxes
         link = links.of(location) if location is not None else None
         if link is None:
             raise PrimaryAway(reason=f"no link to {location}")
-        return await open_remote(link, mailbox_id, key, evicted)
+        return await open_direct(
+            base.store.files,
+            link,
+            mailbox_id,
+            key,
+            evicted,
+            base.run_in_thread,
+            base.reactor,
+            mode=cast(Mode, base.settings.mailbox_access),
+        )
 
     # Its primary keeps it open for the grace.
     registry = OpenMailboxes(opener, base.reactor, grace=0)
     return registry
 
 
-def _link_servers(base: Base, here: Here | None, sockets: Sequence[Any], parts: Parts) -> None:
+def _link_servers(base: Base, here: Here | None, sockets: Sequence[Any], shares: Shares, parts: Parts) -> None:
     """Where link peers come in."""
     settings, reactor = base.settings, base.reactor
     if here is None:
@@ -287,24 +311,25 @@ def _queues(base: Base, links: Links) -> Queues:
     return Queues(settings.queue_folder, open_queue, deliver, reactor)
 
 
-def _servers(base: Base, receive: Receive, door: DirectoryDoor) -> tuple[MxFactory, ImapFactory]:
+def _servers(base: Base, receive: Receive, door: DirectoryDoor, shares: Shares) -> tuple[MxFactory, ImapFactory]:
     settings = base.settings
     mx = MxFactory(
         receive,
         hostname=settings.hostname,
         clock=base.reactor,
         tls=base.tls,
-        connections=ConnectionLimit(settings.mx_connections, settings.mx_connections_per_address),
+        connections=shares.connections("mx", settings.mx_connections, settings.mx_connections_per_address),
         limits=_mx_limits(settings),
     )
     imap = ImapFactory(
         door,
         base.reactor,
-        ConnectionLimit(settings.imap_connections, settings.imap_connections_per_address),
+        shares.connections("imap", settings.imap_connections, settings.imap_connections_per_address),
         limits=_imap_limits(settings),
         tls=cast(Any, base.tls),
         plaintext_login_from_loopback=settings.plaintext_login_from_loopback,
     )
+    shares.numbers |= {"mx": lambda: len(mx.shared.sessions), "imap": lambda: len(imap.live)}
     return mx, imap
 
 
@@ -339,14 +364,6 @@ def _arm(spec: str) -> None:
         faults.arm(spec)
     except ValueError as error:
         raise BadSettings(f"{faults.VARIABLE}: {error}") from error
-
-
-def _login_limits(settings: Settings) -> LoginLimits:
-    return LoginLimits(
-        window=settings.login_failures_seconds,
-        per_network=settings.login_failures_per_network,
-        per_account=settings.login_failures_per_alias,
-    )
 
 
 def _mx_limits(settings: Settings) -> MxLimits:

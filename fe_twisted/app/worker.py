@@ -96,6 +96,7 @@ class _Primary:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self._over = False
         os.set_blocking(0, False)
         reactor.addReader(self)
 
@@ -108,7 +109,7 @@ class _Primary:
         return "primary"
 
     def doRead(self) -> None:
-        """The end, as nothing is written to it any more."""
+        """Nothing is written to it any more, so this is the end, unless that is told otherwise."""
         try:
             if os.read(0, 1024):
                 return
@@ -117,11 +118,14 @@ class _Primary:
         except OSError:
             pass
         self._reactor.removeReader(self)
-        log.warning("worker.orphaned", reason="the primary process has ended")
-        self._reactor.stop()
+        self.connectionLost(None)
 
     def connectionLost(self, reason: Any) -> None:
-        """For the reactor."""
+        """The end; of a pipe, epoll tells it in this way (EPOLLHUP)."""
+        if self._reactor.running and not self._over:
+            self._over = True
+            log.warning("worker.orphaned", reason="the primary process has ended")
+            self._reactor.stop()
 
 
 def _observer(orders: dict[str, Any], settings: Any, name: str) -> Any:

@@ -58,7 +58,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FORWARDEMAIL_")}
     kept["PYTHONPATH"] = str(ROOT)
     kept["PYTHONUNBUFFERED"] = "1"
-    kept["FORWARDEMAIL_WORKERS"] = "0"  # one process; those tests that are about several say so
+    # One process, unless it is said otherwise: by a test that is about several, or by whoever runs them all with several.
+    kept["FORWARDEMAIL_WORKERS"] = os.environ.get("FE_TEST_WORKERS", "0")
     return {**kept, **(extra or {})}
 
 

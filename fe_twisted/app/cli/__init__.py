@@ -19,6 +19,7 @@ from fe_twisted.app.cli.domain import domain
 from fe_twisted.app.cli.init import init
 from fe_twisted.app.cli.link import link
 from fe_twisted.app.cli.mailbox import mailbox
+from fe_twisted.app.cli.reload import reload
 from fe_twisted.app.cli.terminal import Terminal, code_of, report, verb
 from fe_twisted.app.cli.version import version
 from fe_twisted.base.errors import MailError
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (init, check, domain, alias, mailbox, link, config, version):
+for command in (init, check, domain, alias, mailbox, link, config, reload, version):
     cli.add_command(command)
 
 
