@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from fe_twisted.base.errors import NewerFile
 from fe_twisted.storage.directory.schema import HEAD
+
+# Alembic takes a tenth of the time in which a process starts, and there is hardly ever anything to upgrade: it is imported when there is.
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: Any number; it is what two processes that upgrade one PostgreSQL database at the same time wait for each other by.
 _LOCK = 7_361_402_117
@@ -22,6 +24,8 @@ _alembic = threading.Lock()
 
 def config(connection: Connection | None = None) -> Config:
     """Alembic's settings; the scripts are found as part of the package, so also in a wheel."""
+    from alembic.config import Config
+
     settings = Config()
     settings.set_main_option("script_location", "fe_twisted.storage.directory:migrations")
     settings.set_main_option("path_separator", "os")
@@ -47,6 +51,9 @@ def upgrade(connection: Connection) -> None:
     current = revision(connection)
     if current == HEAD:
         return
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
     settings = config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()}
     if current is not None and current not in known:
