@@ -29,7 +29,8 @@ class Ours:
     def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # One process unless it is said otherwise: by whoever measures several, or for all by the environment.
+        self._environment = {"FORWARDEMAIL_WORKERS": "0", **os.environ, "PYTHONPATH": str(ROOT)}
         self._environment |= {f"FORWARDEMAIL_{name.upper()}": value for name, value in (settings or {}).items()}
         offset = _free_offset()
         made = self._cli("init", "--data", str(self.data), "--development", "--example", "--port-offset", str(offset))
