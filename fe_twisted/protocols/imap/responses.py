@@ -125,10 +125,10 @@ def recent(count: int) -> bytes:
 
 def search(numbers: Iterable[int], modseq: int = 0) -> bytes:
     """``* SEARCH 1 2 3``, also for no numbers, with ``(MODSEQ n)`` unless 0 (RFC 7162 section 3.1.5)."""
-    words = [b"* SEARCH", *(b"%d" % number for number in numbers)]
+    words = ["* SEARCH", *map(str, numbers)]
     if modseq:
-        words.append(b"(MODSEQ %d)" % modseq)
-    return b" ".join(words) + b"\r\n"
+        words.append(f"(MODSEQ {modseq})")
+    return " ".join(words).encode("ascii") + b"\r\n"
 
 
 def sort(numbers: Sequence[int], modseq: int = 0) -> bytes:

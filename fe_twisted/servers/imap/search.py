@@ -29,15 +29,24 @@ async def search(session: Session, command: Command) -> Reply:
     modseq = has_modseq(program)
     if modseq:
         enable_condstore(session)
-    found = [uid for uid in await session.mailbox.search(view.folder_id, program) if uid in view.uids]
+    found, numbers = _known(view, await session.mailbox.search(view.folder_id, program))
     if returns is None:
-        hits = found if command.uid else [number for number in view.uids.sequence_numbers(found) if number is not None]
+        hits = found if command.uid else numbers
         highest = await highest_modseq(session, view, from_sorted(found)) if modseq else 0
         session.wire.write(responses.search(hits, highest))
     else:
         await _extended(session, command, wanted, returns, from_sorted(found), modseq=modseq)
     await session.wire.drained()
     return Reply("SEARCH completed")
+
+
+def _known(view: View, uids: list[int]) -> tuple[list[int], list[int]]:
+    """Those that the client knows, and their numbers."""
+    numbers = view.uids.sequence_numbers(uids)
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(uids):
+        uids = [uid for uid, number in zip(uids, numbers, strict=True) if number is not None]
+    return uids, known
 
 
 async def _extended(session: Session, command: Command, wanted: Search, returns: tuple[str, ...], found: Ranges, *, modseq: bool) -> None:

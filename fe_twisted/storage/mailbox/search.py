@@ -137,6 +137,8 @@ def _or(key: Or, statement: _Statement) -> str:
 
 
 def _not(key: Not, statement: _Statement) -> str:
+    if isinstance(key.key, Flag):
+        return _flagged(key.key, statement, "=")
     return f"(NOT {_condition(key.key, statement)})"
 
 
@@ -163,8 +165,12 @@ def _in_ranges(tables: Sequence[Ranges]) -> Callable[..., bool]:
 
 
 def _flag(key: Flag, statement: _Statement) -> str:
-    mask = mask_of((key.name,), statement.keywords)
-    return f"(e.flags & {statement.bind(mask)} != 0)" if mask else "0"
+    return _flagged(key, statement, "!=")
+
+
+def _flagged(key: Flag, statement: _Statement, compare: str) -> str:
+    """The mask stands in the statement: only so does SQLite see that an index of the unseen or of the deleted messages answers it."""
+    return f"(e.flags & {mask_of((key.name,), statement.keywords)} {compare} 0)"
 
 
 def _header(key: Header, statement: _Statement) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 
+from fe_twisted.protocols.imap.ranges import subtract
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Changes, Selected
 from fe_twisted.storage.mailbox.folders import status_of
@@ -21,8 +22,7 @@ def select_folder(connection: apsw.Connection, name: str) -> Selected:
     """
     row = selectable(connection, name)
     span = (entry_id(row.id, 1), entry_id(row.id, UID_MASK))
-    entries = connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", span)
-    uids = runs(uid_of(entry) for (entry,) in entries)
+    uids = _present(connection, row)
     unseen = connection.execute("SELECT min(id) FROM entries WHERE flags & 1 = 0 AND id BETWEEN ? AND ?", span).get
     return Selected(
         folder_id=row.id,
@@ -32,6 +32,20 @@ def select_folder(connection: apsw.Connection, name: str) -> Selected:
         recent=_from(uids, row.first_recent),
         first_unseen=uid_of(unseen) if unseen is not None else 0,
     )
+
+
+def _present(connection: apsw.Connection, folder: FolderRow) -> Ranges:
+    """The UIDs of all messages.
+
+    Every UID below UIDNEXT is there or logged as expunged (:mod:`fe_twisted.storage.mailbox.check` proves it), and the log, which has
+    ranges, is as a rule far shorter.  Where it is not, the messages are gone through.
+    """
+    few = folder.messages // 8 + 16
+    logged = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? LIMIT ?", (folder.id, few)).fetchall()
+    if len(logged) < few:
+        return subtract(((1, folder.uidnext - 1),), _merge(sorted(logged))) if folder.uidnext > 1 else ()
+    span = (entry_id(folder.id, 1), entry_id(folder.id, UID_MASK))
+    return runs(uid_of(entry) for (entry,) in connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", span))
 
 
 def claim_recent(connection: apsw.Connection, folder_id: int, upto: int) -> Outcome[int]:

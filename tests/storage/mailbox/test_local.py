@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from fe_twisted.base.errors import AlreadyExists, DamagedFile, Later
+from fe_twisted.protocols.imap.ranges import iterate
 from fe_twisted.protocols.imap.search import Text
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
@@ -222,3 +223,21 @@ def test_export_opens_with_the_password_alone(files: MailboxFiles, clock: Clock,
                 list(connection.execute("SELECT count(*) FROM messages"))
         connection.close()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("gaps", [0, 1, 3, 30])
+def test_select_knows_every_uid_whatever_was_expunged(mailbox: LocalMailbox, gaps: int) -> None:
+    """Whether it goes by the log of what was expunged or, where that is long, by the messages."""
+    add(mailbox, *(mail(number) for number in range(60)))
+    inbox = folder_id(mailbox)
+    gone = range(2, 2 + 2 * gaps, 2)
+    for uid in reversed(gone):
+        run(mailbox.store(inbox, ((uid, uid),), "add", frozenset({"\\Deleted"})))
+        run(mailbox.expunge(inbox, None))
+    selected = run(mailbox.select("INBOX", claim_recent=False))
+    assert list(iterate(selected.uids)) == [uid for uid in range(1, 61) if uid not in gone]
+    assert selected.status.messages == 60 - gaps
+    run(mailbox.store(inbox, ALL, "add", frozenset({"\\Deleted"})))
+    run(mailbox.expunge(inbox, None))
+    assert run(mailbox.select("INBOX", claim_recent=False)).uids == ()
+    assert run(mailbox.select("Archive", claim_recent=False)).uids == ()
