@@ -72,7 +72,7 @@ def test_the_verbs_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path, _ in verbs()} == {
         "init", "check", "config describe", "version", "domain add", "domain list", "domain remove",
         "alias add", "alias list", "alias show", "alias remove", "alias password", "alias set", "alias disable", "alias enable",
-        "mailbox check", "mailbox stats", "mailbox export", "link token", "link join",
+        "mailbox check", "mailbox stats", "mailbox export", "link token", "link join", "reload", "status",
     }  # fmt: skip
 
 

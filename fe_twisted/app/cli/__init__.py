@@ -20,6 +20,7 @@ from fe_twisted.app.cli.init import init
 from fe_twisted.app.cli.link import link
 from fe_twisted.app.cli.mailbox import mailbox
 from fe_twisted.app.cli.reload import reload
+from fe_twisted.app.cli.status import status
 from fe_twisted.app.cli.terminal import Terminal, code_of, report, verb
 from fe_twisted.app.cli.version import version
 from fe_twisted.base.errors import MailError
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (init, check, domain, alias, mailbox, link, config, reload, version):
+for command in (init, check, domain, alias, mailbox, link, config, reload, status, version):
     cli.add_command(command)
 
 

@@ -120,7 +120,7 @@ class Teller:
         self._busy = False
         self._timer: Any = None
         self._renewal: Any = None
-        self._alone = False
+        self._failures = 0
         self._running = False
 
     def start(self, counted: Counted) -> None:
@@ -149,6 +149,9 @@ class Teller:
             if self._renewal is not None and self._renewal.active():
                 self._renewal.cancel()
             self._renewal = self._clock.callLater(RENEW, self.renew)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._soon(GATHER)
 
     def _soon(self, seconds: float) -> None:
@@ -181,16 +184,17 @@ class Teller:
         if isinstance(result, Failure):
             error = result.value
             if isinstance(error, MailError):
-                if not self._alone:
+                self._failures += 1
+                # Once, and not for a moment's absence, as there is at every start.
+                if self._failures == 2:
                     log.warning("connections.counts_alone", door=self._door, reason=error.reason or error.public)
-                self._alone = True
             else:
                 log.failure("connections.bug", error or RuntimeError("unknown"))
             self._soon(AGAIN)
             return
-        if self._alone:
+        if self._failures > 1:
             log.event("connections.counts_shared", door=self._door)
-        self._alone = False
+        self._failures = 0
         if self._changed or self._whole:
             self._soon(GATHER)
 

@@ -20,3 +20,20 @@ class Desk(Protocol):
 
     def left(self, guest: object) -> None:
         """A guest is gone; what he said of himself counts no more."""
+
+
+class Only:
+    """Some of a desk's methods."""
+
+    def __init__(self, desk: Desk, *names: str) -> None:
+        self._desk = desk
+        self._names = names
+
+    def methods(self) -> Mapping[str, Serve]:
+        """See :class:`Desk`."""
+        methods = self._desk.methods()
+        return {name: methods[name] for name in self._names}
+
+    def left(self, guest: object) -> None:
+        """See :class:`Desk`."""
+        self._desk.left(guest)

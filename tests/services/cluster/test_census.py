@@ -117,6 +117,18 @@ def test_who_could_not_tell_tells_everything_when_he_can(clock: Clock) -> None:
     assert process.told[-1] == ({"a": 1, "b": 1}, True)
 
 
+def test_it_is_told_at_once_when_he_is_back(clock: Clock) -> None:
+    process = Process(Census(), clock)
+    process.away = True
+    process.connect("a", 1)
+    clock.advance(GATHER)
+    process.away = False
+    process.told.clear()
+    process.teller.renew()
+    clock.advance(GATHER)
+    assert process.told == [({"a": 1}, True)]
+
+
 def test_everything_is_told_anew_now_and_then(clock: Clock) -> None:
     process = Process(Census(), clock)
     process.connect("a", 1)

@@ -1,0 +1,86 @@
+"""One question to the server that runs on this box, from the command line: over its unix socket, and then the connection ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.python.failure import Failure
+
+from fe_twisted import __version__
+from fe_twisted.app.secrets import own_link_secret
+from fe_twisted.base.errors import MailError, NotFound, PrimaryAway
+from fe_twisted.base.settings import Settings
+from fe_twisted.clients.link.conversation import Conversation
+from fe_twisted.clients.link.unix import unix_endpoint
+from fe_twisted.clients.link.websocket import connector
+from fe_twisted.protocols.cluster.handshake import Identity, Refusal
+from fe_twisted.protocols.cluster.streams import Buffer
+from fe_twisted.storage.vault.secret import load_server_key
+
+#: Seconds until the server must have said who it is.
+GREETING = 10.0
+
+
+class _Deaf:
+    """Nothing that is told unasked is for the command line."""
+
+    def changed(self, mailbox: str, folder: int, modseq: int, keywords: tuple[str, ...] | None) -> None:
+        """See :class:`fe_twisted.clients.link.conversation.Listener`."""
+
+    def evicted(self, mailbox: str) -> None:
+        """See :class:`fe_twisted.clients.link.conversation.Listener`."""
+
+    def moved(self, mailbox: str) -> None:
+        """See :class:`fe_twisted.clients.link.conversation.Listener`."""
+
+
+def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: float) -> bytes:
+    """Ask, and wait for the answer.
+
+    :param timeout: seconds that the answer may take.
+    :raises NotFound: no server runs on this data folder.
+    :raises BadSettings: the server key cannot be read.
+    :raises MailError: what the server answered, or that it did not.
+    """
+    secret = own_link_secret(load_server_key(settings.server_key_file, credentials=os.environ.get("CREDENTIALS_DIRECTORY")))
+    # Its own reactor, which ends with the question: the command line has no other, and one cannot be started twice.
+    make: Any = EPollReactor
+    reactor: Any = make()
+    outcome: list[Any] = []
+    identity = Identity(f"command-line/{__version__}")
+
+    async def converse() -> bytes:
+        attempt = connector(unix_endpoint(reactor, settings.link_socket), reactor, identity, secret)(_Deaf())
+        attempt.addTimeout(GREETING, reactor)
+        conversation: Conversation = await attempt
+        try:
+            return await conversation.ask(method, "", body, timeout=timeout)
+        finally:
+            conversation.close()
+
+    def done(result: Any) -> None:
+        outcome.append(result)
+        reactor.callLater(0, reactor.stop)
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(converse()).addBoth(done))
+    reactor.run(installSignalHandlers=False)
+    result = outcome[0] if outcome else PrimaryAway(reason="interrupted")
+    if isinstance(result, bytes):
+        return result
+    error = result.value if isinstance(result, Failure) else result
+    raise _explained(settings, error) from (error if isinstance(error, Exception) else None)
+
+
+def _explained(settings: Settings, error: object) -> MailError:
+    """The error as somebody at a terminal should read it."""
+    if isinstance(error, MailError):
+        return error
+    if isinstance(error, Refusal):
+        return PrimaryAway("the server refused the command line", reason=f"{error.reason}: {error}")
+    if isinstance(error, OSError) or type(error).__module__ == "twisted.internet.error":
+        return NotFound(f"the server is not running: {settings.link_socket} does not answer", reason=str(error))
+    return PrimaryAway("the server does not answer", reason=f"{type(error).__name__}: {error}")
