@@ -10,6 +10,7 @@ import apsw
 
 from fe_twisted.base.errors import DamagedFile
 from fe_twisted.storage.mailbox.content import load_content, unpack
+from fe_twisted.storage.mailbox.grams import INDEXED
 from fe_twisted.storage.mailbox.rows import aggregate, folder_rows
 from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 
@@ -35,7 +36,11 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         "SELECT message_id FROM orders WHERE identity != 0 AND identity NOT IN (SELECT identity FROM kin)",
     ),
     ("thread {0} has no message left", "SELECT DISTINCT thread FROM kin WHERE thread NOT IN (SELECT thread FROM messages)"),
-    ("message {0} is not in the full-text index", "SELECT id FROM messages WHERE id NOT IN (SELECT rowid FROM grams)"),
+    (
+        "message {0} is not in the full-text index",
+        f"SELECT id FROM messages WHERE id NOT IN (SELECT rowid FROM grams) AND id <= {INDEXED}",
+    ),
+    ("message {0} is in the full-text index before its turn", f"SELECT rowid FROM grams WHERE rowid > {INDEXED}"),
     ("the full-text index knows a message {0} that is not there", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM messages)"),
     ("attachment {0} belongs to no message", "SELECT id FROM attachments WHERE id NOT IN (SELECT attachment_id FROM cuts)"),
     ("cut of message {0} has no attachment", "SELECT message_id FROM cuts WHERE attachment_id NOT IN (SELECT id FROM attachments)"),

@@ -2,13 +2,14 @@
 
 The header and the body lie apart; large attachments are cut out of the body and stored once for the whole mailbox; what is left is
 compressed where that pays.  Nothing is decoded or normalised: putting the pieces together gives the octets that came in, and that is
-compared, by SHA-256, before the insert counts.
+compared before they are stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import apsw
 import zstandard
@@ -24,6 +25,20 @@ COMPRESS_FROM = 512
 COMPRESS_WORTH = 7 / 8
 
 _LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A message as it is laid down.
+
+    :param header: with its final empty line.
+    :param body: what is left of the body without the attachments: coding and octets.
+    :param cuts: position and octets of each attachment, in order.
+    """
+
+    header: bytes
+    body: tuple[int, bytes]
+    cuts: tuple[tuple[int, bytes], ...]
 
 
 def pack(data: bytes) -> tuple[int, bytes]:
@@ -48,26 +63,36 @@ def unpack(coding: int, data: bytes) -> bytes:
         raise DamagedFile(reason=f"compressed content: {error}") from error
 
 
-def store_content(connection: apsw.Connection, message_id: int, content: bytes, message: Message) -> None:
-    """Lay the octets of a message down in ``headers``, ``bodies``, ``cuts`` and ``attachments``.
-
-    :param message_id: its row in ``messages``, already there.
-    """
-    execute = connection.execute
-    execute("INSERT INTO headers(message_id, data) VALUES(?, ?)", (message_id, content[: message.header_size]))
+def divide(content: bytes, message: Message) -> Pieces:
+    """Lay the octets of a message out, and see that they come out again; if not, it stays in one piece.  Needs no database."""
     remainder: list[bytes] = []
+    cuts: list[tuple[int, bytes]] = []
     at = message.header_size
     for offset, length in message.attachments:
         if offset < at or offset + length > len(content):
             continue  # a part that overlaps another stays where it is
-        attachment_id = _store_attachment(connection, content[offset : offset + length])
-        execute("INSERT INTO cuts(message_id, position, attachment_id) VALUES(?, ?, ?)", (message_id, offset, attachment_id))
+        cuts.append((offset, content[offset : offset + length]))
         remainder.append(content[at:offset])
         at = offset + length
     remainder.append(content[at:])
-    execute("INSERT INTO bodies(message_id, coding, data) VALUES(?, ?, ?)", (message_id, *pack(b"".join(remainder))))
-    if message.attachments and load_content(connection, message_id) != content:
-        raise DamagedFile(reason=f"message {message_id} does not come out as it went in")
+    header, body = content[: message.header_size], pack(b"".join(remainder))
+    if cuts:
+        whole = _interleave(header, unpack(*body), ((position, len(data), PLAIN, data) for position, data in cuts))
+        if b"".join(whole) != content:
+            cuts, body = [], (PLAIN, content[message.header_size :])
+    return Pieces(header, body, tuple(cuts))
+
+
+def store_content(connection: apsw.Connection, message_id: int, pieces: Pieces) -> None:
+    """Write the octets of a message into ``headers``, ``bodies``, ``cuts`` and ``attachments``.
+
+    :param message_id: its row in ``messages``, already there.
+    """
+    connection.execute("INSERT INTO headers(message_id, data) VALUES(?, ?)", (message_id, pieces.header))
+    connection.execute("INSERT INTO bodies(message_id, coding, data) VALUES(?, ?, ?)", (message_id, *pieces.body))
+    for position, data in pieces.cuts:
+        attachment_id = _store_attachment(connection, data)
+        connection.execute("INSERT INTO cuts(message_id, position, attachment_id) VALUES(?, ?, ?)", (message_id, position, attachment_id))
 
 
 def _store_attachment(connection: apsw.Connection, data: bytes) -> int:
@@ -76,6 +101,8 @@ def _store_attachment(connection: apsw.Connection, data: bytes) -> int:
     if found is not None:
         return int(found)
     coding, stored = pack(data)
+    if unpack(coding, stored) != data:
+        coding, stored = PLAIN, data
     connection.execute("INSERT INTO attachments(digest, size, coding, data) VALUES(?, ?, ?, ?)", (digest, len(data), coding, stored))
     return connection.last_insert_rowid()
 

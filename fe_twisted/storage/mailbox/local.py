@@ -15,7 +15,7 @@ from fe_twisted.base.errors import MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox import answers, folders, messages, metadata, view
+from fe_twisted.storage.mailbox import answers, folders, grams, messages, metadata, view
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
@@ -27,8 +27,9 @@ from fe_twisted.storage.mailbox.api import (
     Watcher,
 )
 from fe_twisted.storage.mailbox.check import problems
-from fe_twisted.storage.mailbox.files import MailboxFiles, place_of
+from fe_twisted.storage.mailbox.files import CHECKPOINT_PAGES, MailboxFiles, place_of
 from fe_twisted.storage.mailbox.flags import load_keywords
+from fe_twisted.storage.mailbox.prepared import Prepared, prepare
 from fe_twisted.storage.mailbox.reader import Reader
 from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso
 from fe_twisted.storage.sqlite.connect import storage_errors
@@ -42,6 +43,16 @@ COLLECT_PAUSE = 0.5
 
 #: How long a delivery is remembered, in days: far longer than a crash can keep one waiting to be repeated.
 REMEMBER_DAYS = 30
+
+#: Octets of messages that are prepared for storing in the reactor, which takes a few milliseconds; more go to a thread.
+PREPARE_AT_ONCE = 64 * 1024
+#: Octets from which on a message is prepared only when its turn to be stored has come, so that one of them is in memory twice and not many.
+PREPARE_LATE = 1024 * 1024
+
+#: Seconds after which messages go into the trigram index, even if they are fewer than what is best brought in together.
+INDEX_PAUSE = 1.0
+#: Messages that may be missing in the index before others have to wait for it.
+INDEX_BEHIND = 10 * grams.MESSAGES
 
 Poll = Callable[["LocalMailbox"], Awaitable[int]]
 
@@ -66,12 +77,15 @@ class LocalMailbox(Reader):
     ) -> None:
         super().__init__(reading, connect, run_in_thread, clock)
         self.id = mailbox_id
-        self._writer = Writer(writing, run_in_thread)
+        self._writer = Writer(writing, run_in_thread, checkpoint_pages=CHECKPOINT_PAGES)
         self._poll = poll
         self._watchers: list[Watcher] = []
         self._keywords = load_keywords(self._reader)
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
         self._collecting = False
+        self._indexing = False
+        self._unindexed = grams.unindexed(self._reader)
+        self._index_call: Any = None  # IDelayedCall; mypy cannot read zope interfaces
         self._closed = False
         self._pruned = False
         self._forget_at = 0.0
@@ -146,11 +160,16 @@ class LocalMailbox(Reader):
     async def append(self, name: str, messages_: Sequence[NewMessage]) -> Appended:
         """See the interface."""
         batch = tuple(messages_)
-        return await self._write(lambda c: messages.append_messages(c, name, batch, self._now()))
+        ready = await self._prepare(batch)
+        appended = await self._write(lambda c: messages.append_messages(c, name, batch, self._now(), ready))
+        self._index_later(len(batch))
+        return appended
 
     async def replace(self, folder_id: int, uid: int, name: str, message: NewMessage) -> Appended:
         """See the interface."""
-        done = await self._write(lambda c: messages.replace_message(c, folder_id, uid, name, message, self._now()))
+        ready = await self._prepare((message,))
+        done = await self._write(lambda c: messages.replace_message(c, folder_id, uid, name, message, self._now(), ready))
+        self._index_later(1)
         self.collect()
         return done
 
@@ -251,6 +270,9 @@ class LocalMailbox(Reader):
             return
         self._closed = True
         self._watchers.clear()
+        if self._index_call is not None:
+            self._index_call.cancel()
+            self._index_call = None
         await self._writer.close()
         await super().close()
 
@@ -287,6 +309,54 @@ class LocalMailbox(Reader):
         except Exception as error:
             log.failure("mailbox.watcher", error, mailbox=self.id)
 
+    async def _prepare(self, batch: Sequence[NewMessage]) -> list[Prepared | None]:
+        """What can be done before the transaction: in the reactor if it is little, since a thread would hold the interpreter as long."""
+
+        def work() -> list[Prepared | None]:
+            return [prepare(message.content) if len(message.content) < PREPARE_LATE else None for message in batch]
+
+        if sum(len(message.content) for message in batch) <= PREPARE_AT_ONCE:
+            return work()
+        return await self._run_in_thread(work)  # type: ignore[no-any-return]
+
+    def _index_later(self, count: int) -> None:
+        """So many messages more are to go into the trigram index: at once when it pays, or else soon."""
+        self._unindexed += count
+        if self._closed or self._indexing:
+            return
+        if self._unindexed >= grams.MESSAGES:
+            self.index()
+        elif self._unindexed and self._index_call is None:
+            self._index_call = self._clock.callLater(INDEX_PAUSE, self._index_now)
+
+    def _index_now(self) -> None:
+        self._index_call = None
+        self.index()
+
+    def index(self) -> None:
+        """Start bringing messages into the trigram index, unless that goes on already."""
+        if not self._indexing and not self._closed:
+            self._indexing = True
+            Deferred.fromCoroutine(self._index_all()).addCallbacks(self._indexed, self._index_failed)
+
+    async def _index_all(self) -> None:
+        """All, but for a few for which it pays to wait for more."""
+        while not self._closed:
+            submit = self._writer.aside if self._unindexed < INDEX_BEHIND else self._writer.submit
+            done = await submit(grams.index_some)
+            self._unindexed = max(0, self._unindexed - done) if done else 0
+            if self._unindexed < grams.MESSAGES:
+                break
+
+    def _indexed(self, result: None) -> None:
+        self._indexing = False
+        self._index_later(0)
+
+    def _index_failed(self, failure: Any) -> None:
+        """The next message tries again."""
+        self._indexing = False
+        self._chore_failed(failure, "mailbox.index")
+
     def collect(self) -> None:
         """Start removing what no folder refers to any more, a little at a time, unless that goes on already."""
         if not self._collecting and not self._closed:
@@ -305,10 +375,13 @@ class LocalMailbox(Reader):
 
     def _collect_failed(self, failure: Any) -> None:
         self._collecting = False
+        self._chore_failed(failure, "mailbox.collect")
+
+    def _chore_failed(self, failure: Any, event: str) -> None:
         if not failure.check(MailError):
-            log.failure("mailbox.collect", failure.value, mailbox=self.id)
+            log.failure(event, failure.value, mailbox=self.id)
         elif not self._closed:
-            log.warning("mailbox.collect", mailbox=self.id, reason=failure.value.reason or failure.value.public)
+            log.warning(event, mailbox=self.id, reason=failure.value.reason or failure.value.public)
 
 
 def _collect_some(connection: apsw.Connection) -> int:
@@ -345,4 +418,5 @@ async def open_mailbox(
     with storage_errors(reader):
         mailbox = LocalMailbox(mailbox_id, writer, reader, reading, run_in_thread, clock, poll)
     mailbox.collect()
+    mailbox.index()
     return mailbox

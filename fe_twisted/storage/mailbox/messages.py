@@ -10,17 +10,12 @@ from typing import Any, Literal
 import apsw
 
 from fe_twisted.base.errors import LimitReached, NoSuchFolder, NoSuchMessage, TryCreate
-from fe_twisted.base.ids import object_id
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.protocols.mime.message import Message
-from fe_twisted.protocols.mime.order import pack
-from fe_twisted.protocols.mime.parse import parse
-from fe_twisted.protocols.mime.parts import dump
 from fe_twisted.storage.mailbox.api import DELETED, SEEN, Appended, Copied, Expunged, NewMessage, Stored
 from fe_twisted.storage.mailbox.content import store_content
 from fe_twisted.storage.mailbox.flags import make_mask
-from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.kin import forget_thread, thread_of
+from fe_twisted.storage.mailbox.prepared import Prepared, prepare
 from fe_twisted.storage.mailbox.rows import (
     FolderRow,
     Outcome,
@@ -40,21 +35,28 @@ from fe_twisted.storage.mailbox.schema import UID_MASK
 
 Now = Callable[[], datetime.datetime]
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NO_UIDS = "the mailbox has used up all its UIDs; move its messages to a new one"
 
 
 # -- APPEND ---------------------------------------------------------------------------------------
 
 
-def append_messages(connection: apsw.Connection, name: str, messages: Sequence[NewMessage], now: datetime.datetime) -> Outcome[Appended]:
+def append_messages(
+    connection: apsw.Connection,
+    name: str,
+    messages: Sequence[NewMessage],
+    now: datetime.datetime,
+    ready: Sequence[Prepared | None] | None = None,
+) -> Outcome[Appended]:
     """Store messages in a folder.
 
     :param now: aware; SAVEDATE, and INTERNALDATE where the message has none.
+    :param ready: for each message what was prepared of it; None is done here.
     :raises TryCreate: no such folder.
     """
     folder = selectable(connection, name, TryCreate)
-    fresh = [message for message in messages if not _delivered_before(connection, message.delivery_id, now)]
+    both = zip(messages, ready or [None] * len(messages), strict=True)
+    fresh = [(message, prepared) for message, prepared in both if not _delivered_before(connection, message.delivery_id, now)]
     if not fresh:
         return Outcome(Appended(folder.uidvalidity, [0] * len(messages)))
     if folder.uidnext + len(fresh) > UID_MASK:
@@ -62,13 +64,13 @@ def append_messages(connection: apsw.Connection, name: str, messages: Sequence[N
     modseq = folder.modseq + 1
     uids: dict[int, int] = {}
     octets = unseen = deleted = 0
-    for uid, message in enumerate(fresh, folder.uidnext):
-        size, flags = _append_one(connection, folder.id, uid, modseq, message, now)
+    for uid, (message, prepared) in enumerate(fresh, folder.uidnext):
+        row_id, size = store_message(connection, message.content, prepared)
+        flags = _enter(connection, entry_id(folder.id, uid), row_id, modseq, message, now)
         octets += size
         unseen += not flags & SEEN
         deleted += bool(flags & DELETED)
         uids[id(message)] = uid
-    # One UPDATE, last, and without RETURNING: that would make FTS5 write out what it has gathered, once for each message.
     connection.execute(
         "UPDATE folders SET uidnext = ?, modseq = ?, messages = messages + ?, octets = octets + ?, unseen = unseen + ?,"
         " deleted = deleted + ? WHERE id = ?",
@@ -78,9 +80,17 @@ def append_messages(connection: apsw.Connection, name: str, messages: Sequence[N
 
 
 def replace_message(
-    connection: apsw.Connection, folder_id: int, uid: int, name: str, message: NewMessage, now: datetime.datetime
+    connection: apsw.Connection,
+    folder_id: int,
+    uid: int,
+    name: str,
+    message: NewMessage,
+    now: datetime.datetime,
+    ready: Sequence[Prepared | None] | None = None,
 ) -> Outcome[Appended]:
     """Store a message and remove another (RFC 8508).
+
+    :param ready: see :func:`append_messages`.
 
     :raises TryCreate: no such folder.
     :raises NoSuchFolder: that of the old message was deleted.
@@ -89,7 +99,7 @@ def replace_message(
     source = _folder(connection, folder_id)
     if not _present(connection, source.id, ((uid, uid),)):
         raise NoSuchMessage
-    stored = append_messages(connection, name, (message,), now)
+    stored = append_messages(connection, name, (message,), now, ready)
     removed = remove_entries(connection, source.id, ((uid, uid),))
     return Outcome(stored.value, stored.modseqs | {source.id: removed})
 
@@ -117,94 +127,43 @@ def _take_uids(connection: apsw.Connection, folder: FolderRow, count: int) -> in
     return int(after) - count
 
 
-def _append_one(
-    connection: apsw.Connection, folder_id: int, uid: int, modseq: int, message: NewMessage, now: datetime.datetime
-) -> tuple[int, int]:
-    """The message and its entry; returns its size in octets and its flags."""
-    row_id, size = store_message(connection, message.content)
+def _enter(connection: apsw.Connection, entry: int, row_id: int, modseq: int, message: NewMessage, now: datetime.datetime) -> int:
+    """Put a stored message into a folder; returns its flags."""
     flags = make_mask(connection, message.flags)
     received = message.internaldate or now
     connection.execute(
         "INSERT INTO entries(id, message_id, flags, modseq, day, received_at, internaldate, saved_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            entry_id(folder_id, uid),
-            row_id,
-            flags,
-            modseq,
-            received.toordinal(),
-            iso(received),
-            imap_date(received),
-            iso(now),
-        ),
+        (entry, row_id, flags, modseq, received.toordinal(), iso(received), imap_date(received), iso(now)),
     )
-    return size, flags
+    return flags
 
 
-def store_message(connection: apsw.Connection, content: bytes) -> tuple[int, int]:
+def store_message(connection: apsw.Connection, content: bytes, ready: Prepared | None = None) -> tuple[int, int]:
     """Store a message's content if the mailbox does not have it yet; returns its row id and its size in octets."""
-    digest = hashlib.sha256(content).digest()
+    digest = ready.digest if ready is not None else hashlib.sha256(content).digest()
     found = connection.execute("SELECT id, size FROM messages WHERE digest = ?", (digest,)).fetchone()
     if found is not None:
         return int(found[0]), int(found[1])
-    message = parse(content)
+    ready = ready or prepare(content)
     connection.execute(
         "INSERT INTO messages(digest, object_id, size, header_size, sent_at, sent_day, message_id, thread, envelope, body, structure,"
         " parts)"
         " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            digest,
-            object_id(),
-            message.size,
-            message.header_size,
-            iso(message.sent) if message.sent else None,
-            message.sent.toordinal() if message.sent else None,
-            message.message_id,
-            thread_of(connection, message.order, digest),
-            message.envelope,
-            message.body,
-            message.bodystructure,
-            dump(message.root),
-        ),
+        (digest, *ready.row, thread_of(connection, ready.keys, digest), *ready.rendered),
     )
     row_id = connection.last_insert_rowid()
-    store_content(connection, row_id, content, message)
-    _index(connection, row_id, message)
-    return row_id, message.size
-
-
-def _index(connection: apsw.Connection, row_id: int, message: Message) -> None:
-    values = (message.subject, message.sender, message.to, message.cc, message.bcc)
+    store_content(connection, row_id, ready.pieces)
     connection.execute(
-        "INSERT INTO fields(message_id, subject, sender, recipient, cc, bcc) VALUES(?, ?, ?, ?, ?, ?)",
-        (row_id, *(folded(value) for value in values)),
+        "INSERT INTO fields(message_id, subject, sender, recipient, cc, bcc) VALUES(?, ?, ?, ?, ?, ?)", (row_id, *ready.fields)
     )
-    keys = message.order
     connection.execute(
         "INSERT INTO orders(message_id, sent, subject, reply, sender, recipient, cc, sender_name, recipient_name, identity, refs)"
         " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            row_id,
-            _seconds(message.sent),
-            keys.subject,
-            int(keys.reply),
-            keys.sender,
-            keys.to,
-            keys.cc,
-            keys.sender_name,
-            keys.to_name,
-            keys.identity,
-            pack(keys.references),
-        ),
+        (row_id, *ready.orders),
     )
-    connection.execute("INSERT INTO previews(message_id, text) VALUES(?, ?)", (row_id, message.preview))
-    header = "\n" + "".join(f"{name}: {folded(value)}\n" for name, value in message.headers)
-    body = folded(message.text)
-    connection.execute("INSERT INTO texts(message_id, header, body) VALUES(?, ?, ?)", (row_id, header, body))
-    connection.execute("INSERT INTO grams(rowid, text) VALUES(?, ?)", (row_id, header + body))
-
-
-def _seconds(moment: datetime.datetime | None) -> int | None:
-    return None if moment is None else int((moment - _EPOCH).total_seconds())
+    connection.execute("INSERT INTO previews(message_id, text) VALUES(?, ?)", (row_id, ready.preview))
+    connection.execute("INSERT INTO texts(message_id, header, body) VALUES(?, ?, ?)", (row_id, *ready.texts))
+    return row_id, len(content)
 
 
 # -- STORE ----------------------------------------------------------------------------------------

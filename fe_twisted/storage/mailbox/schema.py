@@ -7,7 +7,7 @@ FOLDER_SHIFT = 32
 UID_MASK = 0xFFFFFFFF
 
 _FIRST = """
--- Single values: mailbox_id, sealing_seed, created_at, last_uidvalidity.
+-- Single values: mailbox_id, sealing_seed, created_at, last_uidvalidity, indexed (grams.py).
 CREATE TABLE meta(
     name TEXT PRIMARY KEY,
     value NOT NULL
@@ -123,7 +123,7 @@ CREATE TABLE texts(
     header TEXT NOT NULL,                      -- a newline, then 'name: value' and a newline for each field
     body TEXT NOT NULL
 );
--- Which message holds which three letters in a row: a filter before the exact comparison.
+-- Which message holds which three letters in a row: a filter before the exact comparison.  It follows behind (grams.py).
 CREATE VIRTUAL TABLE grams USING fts5(
     text, content='', contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1'
 );

@@ -41,6 +41,7 @@ from fe_twisted.protocols.imap.search import (
 )
 from fe_twisted.storage.mailbox.flags import load_keywords, mask_of
 from fe_twisted.storage.mailbox.folded import folded
+from fe_twisted.storage.mailbox.grams import INDEXED
 from fe_twisted.storage.mailbox.rows import entry_id, iso
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
@@ -217,7 +218,8 @@ def _candidates(value: str, statement: _Statement) -> str:
     if not grams:
         return ""
     query = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
-    return f"e.message_id IN (SELECT rowid FROM grams WHERE grams MATCH {statement.bind(query)}) AND "
+    found = f"SELECT rowid FROM grams WHERE grams MATCH {statement.bind(query)}"
+    return f"e.message_id IN ({found} UNION ALL SELECT message_id FROM previews WHERE message_id > {INDEXED}) AND "
 
 
 def _date(key: Date, statement: _Statement) -> str:

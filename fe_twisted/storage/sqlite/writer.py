@@ -3,6 +3,9 @@
 A transaction with ``synchronous=FULL`` costs an fsync, which is most of the price of storing a small message.  The writer runs one
 batch at a time in a thread; what is submitted meanwhile waits and is committed together in the next.  A work that fails takes nobody with
 it: the batch is undone and done again with a SAVEPOINT for each work.  A result is handed out only after the COMMIT that holds it.
+
+What nobody waits for has time until nothing else waits: works that were submitted :meth:`~Writer.aside`, and the checkpoint, which SQLite
+would do within a COMMIT.
 """
 
 from __future__ import annotations
@@ -78,6 +81,8 @@ class Writer:
         that what is kept in memory is right when a waiter looks at it.
     :param max_works: works in one transaction at most.
     :param max_seconds: after this time a batch commits what it has, so that the first does not wait long for the last.
+    :param checkpoint_pages: pages in the WAL from which on a checkpoint is made when nothing else is to do, and at twice as many in any
+        case; 0 leaves it to the connection.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Writer:
         max_works: int = MAX_WORKS,
         max_seconds: float = MAX_SECONDS,
         now: Callable[[], float] = time.monotonic,
+        checkpoint_pages: int = 0,
     ) -> None:
         self.connection = connection
         #: Transactions committed so far.
@@ -99,6 +105,11 @@ class Writer:
         self._max_seconds = max_seconds
         self._now = now
         self._queue: deque[_Work] = deque()
+        self._aside: deque[_Work] = deque()
+        self._checkpoint_pages = checkpoint_pages
+        self._wal_pages = 0
+        if checkpoint_pages:
+            connection.set_wal_hook(self._written)
         self._running = False
         self._closed = False
         self._closing: list[Deferred[None]] = []
@@ -118,6 +129,10 @@ class Writer:
         """
         return self._enqueue(work, alone=False)
 
+    def aside(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
+        """As :meth:`submit`, in a transaction of its own, when nothing else waits."""
+        return self._enqueue(work, alone=False, queue=self._aside)
+
     def alone(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
         """Have ``work(connection)`` done in its turn outside any transaction: a checkpoint, a VACUUM, a backup.  It is called once."""
         return self._enqueue(work, alone=True)
@@ -130,11 +145,11 @@ class Writer:
         self._start()
         return waiting
 
-    def _enqueue(self, work: Callable[[apsw.Connection], T], alone: bool) -> Deferred[T]:
+    def _enqueue(self, work: Callable[[apsw.Connection], T], alone: bool, queue: deque[_Work] | None = None) -> Deferred[T]:
         if self._closed:
             return fail(errors.Later(reason="submitted to a closed writer"))
         waiting: Deferred[T] = Deferred()
-        self._queue.append(_Work(work, waiting, alone))
+        (self._queue if queue is None else queue).append(_Work(work, waiting, alone))
         self._start()
         return waiting
 
@@ -146,7 +161,7 @@ class Writer:
 
     async def _run(self) -> None:
         """Batch after batch, until there is nothing left to do."""
-        pending = self._launch()
+        pending = self._launch() or self._launch_spare()
         while pending is not None:
             works, running = pending
             try:
@@ -158,7 +173,7 @@ class Writer:
             # The thread gets its next batch before the waiters are told, so that their work and its work overlap.
             pending = self._launch()
             _tell(batch)
-            pending = pending or self._launch()
+            pending = pending or self._launch() or self._launch_spare()
         self._running = False
         if self._closing:
             await self._close()
@@ -167,12 +182,31 @@ class Writer:
         """Send the next batch to the thread; None if there is no work."""
         if not self._queue:
             return None
+        if self._checkpoint_pages and self._wal_pages >= 2 * self._checkpoint_pages:
+            return self._launch_spare()
         works = [self._queue.popleft()]
         if works[0].alone:
             return works, self._run_in_thread(lambda: self._outside(works))
         while self._queue and not self._queue[0].alone and len(works) < self._max_works:
             works.append(self._queue.popleft())
         return works, self._run_in_thread(lambda: self._transact(works))
+
+    def _launch_spare(self) -> tuple[list[_Work], Deferred[_Batch]] | None:
+        """Send to the thread what has time; None if there is nothing."""
+        if self._checkpoint_pages and self._wal_pages >= self._checkpoint_pages:
+            self._wal_pages = 0  # asked again after the next commit, whatever a reader has kept it from doing now
+            works = [_Work(_checkpoint, Deferred(), alone=True)]
+            works[0].waiting.addErrback(_checkpoint_failed)
+            return works, self._run_in_thread(lambda: self._outside(works))
+        if not self._aside:
+            return None
+        works = [self._aside.popleft()]
+        return works, self._run_in_thread(lambda: self._transact(works))
+
+    def _written(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        """After each commit, in the thread, SQLite says how long the WAL is."""
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
 
     def _committed(self, batch: _Batch) -> None:
         """Call the hook with the results that are durable now."""
@@ -323,6 +357,16 @@ def _tell(batch: _Batch) -> None:
             work.waiting.callback(work.result)
         else:
             work.waiting.errback(work.error)
+
+
+def _checkpoint(connection: apsw.Connection) -> None:
+    """Copy what no reader still needs from the WAL into the file."""
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _checkpoint_failed(failure: Failure) -> None:
+    """Nothing is lost: the WAL holds all of it, and the next commit asks again."""
+    log.warning("sqlite.checkpoint", reason=str(getattr(failure.value, "reason", "") or failure.value))
 
 
 def _report(failure: Failure) -> None:

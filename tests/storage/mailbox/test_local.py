@@ -15,7 +15,7 @@ from fe_twisted.protocols.imap.ranges import iterate
 from fe_twisted.protocols.imap.search import Text
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
-from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.local import INDEX_PAUSE, LocalMailbox, open_mailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail, rows, with_attachment
 
@@ -27,8 +27,9 @@ def test_attachments_are_stored_once(mailbox: LocalMailbox) -> None:
     assert mailbox._reader.execute("SELECT count(*) FROM attachments").get == 1
 
 
-def test_the_same_content_is_stored_once_and_goes_with_its_last_entry(mailbox: LocalMailbox) -> None:
+def test_the_same_content_is_stored_once_and_goes_with_its_last_entry(mailbox: LocalMailbox, clock: Clock) -> None:
     add(mailbox, with_attachment(1), with_attachment(1))
+    clock.advance(INDEX_PAUSE)
     inbox = folder_id(mailbox)
     run(mailbox.copy(inbox, ALL, "Archive"))
     count = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM attachments), (SELECT count(*) FROM grams)"
@@ -114,7 +115,7 @@ def test_a_failed_append_stores_nothing(mailbox: LocalMailbox, monkeypatch: pyte
     from fe_twisted.storage.mailbox import messages
 
     real = messages.store_message
-    monkeypatch.setattr(messages, "store_message", lambda c, content: real(c, content) if b"bad" not in content else 1 / 0)
+    monkeypatch.setattr(messages, "store_message", lambda c, content, ready: real(c, content, ready) if b"bad" not in content else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         add(mailbox, mail(1), b"bad", mail(2))
     monkeypatch.undo()

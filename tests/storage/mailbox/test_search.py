@@ -34,7 +34,8 @@ from fe_twisted.protocols.imap.search import (
 from fe_twisted.protocols.mime.text import fold
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import MailboxFiles
-from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.grams import unindexed
+from fe_twisted.storage.mailbox.local import INDEX_PAUSE, LocalMailbox, open_mailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
 
 NOW = 1_790_000_000
@@ -197,8 +198,8 @@ def disjoint(found: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     return tuple(out)
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMailbox]:
+@pytest.fixture(scope="module", params=["indexed", "the index is behind"])
+def filled(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LocalMailbox]:
     clock = Clock()
     clock.advance(NOW)
     files = MailboxFiles(Path(tmp_path_factory.mktemp("search")))
@@ -207,6 +208,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMailbox]:
     for message in SAMPLES:
         run(mailbox.append("INBOX", [NewMessage(message.content, message.flags, message.received)]))
     run(mailbox.append("Archive", [NewMessage(SAMPLES[0].content)]))
+    if request.param == "indexed":
+        clock.advance(INDEX_PAUSE)
+    assert (unindexed(mailbox._reader) == 0) == (request.param == "indexed")
     yield mailbox
     run(mailbox.close())
 

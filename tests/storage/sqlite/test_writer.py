@@ -281,3 +281,78 @@ def test_cancelled_waiter_harms_nobody(connection: apsw.Connection, thread: Thre
     assert isinstance(result[0], defer.CancelledError)
     assert other == ["b"]
     assert texts(connection) == ["a", "b"]
+
+
+def test_aside_waits_for_all_others_and_shares_no_transaction(connection: apsw.Connection, thread: Thread) -> None:
+    commits: list[int] = []
+    connection.set_commit_hook(lambda: bool(commits.append(1)))
+    writer = Writer(connection, thread.run, max_works=2)
+    order: list[object] = []
+    for name in "abc":
+        writer.submit(insert(name)).addCallback(order.append)
+    writer.aside(insert("chore 1")).addCallback(order.append)
+    writer.aside(run("INSERT INTO nothing")).addErrback(lambda failure: order.append(type(failure.value)))
+    writer.aside(insert("chore 2")).addCallback(order.append).addCallback(lambda _: writer.submit(insert("d")).addCallback(order.append))
+    writer.submit(insert("e")).addCallback(order.append)
+    thread.work()
+    assert order == ["a", "b", "c", "e", "chore 1", errors.StorageFailed, "chore 2", "d"]
+    assert len(commits) == 6, "a; b and c; e; each chore; d"
+    assert writer.idle
+
+
+def test_close_does_what_was_put_aside(connection: apsw.Connection, thread: Thread) -> None:
+    writer = Writer(connection, thread.run)
+    found = outcome(writer.aside(insert("chore")))
+    closed = outcome(writer.close())
+    thread.work()
+    assert (found, closed) == (["chore"], [None])
+
+
+class Checkpoints:
+    """What the thread did, by the names of the works, with each checkpoint among them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[object] = []
+        monkeypatch.setattr("fe_twisted.storage.sqlite.writer._checkpoint", self._checkpoint)
+
+    def _checkpoint(self, connection: apsw.Connection) -> None:
+        frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self.log.append("checkpoint" if frames == copied > 0 else (frames, copied))
+
+
+def large(name: str) -> Callable[[apsw.Connection], str]:
+    return insert(name * 4096 * 4)
+
+
+def test_the_checkpoint_comes_after_the_answers(connection: apsw.Connection, thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(monkeypatch)
+    writer = Writer(connection, thread.run, checkpoint_pages=25)
+    for name in "abc":
+        writer.submit(large(name)).addCallback(lambda text: checkpoints.log.append(text[0]))
+    thread.work()
+    assert checkpoints.log == ["a", "b", "c", "checkpoint"]
+    writer.submit(insert("small")).addCallback(checkpoints.log.append)
+    thread.work()
+    assert checkpoints.log[4:] == ["small"], "the WAL began anew"
+
+
+def test_the_checkpoint_does_not_wait_for_ever(connection: apsw.Connection, thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(monkeypatch)
+    writer = Writer(connection, thread.run, max_works=1, checkpoint_pages=10)
+    for name in "abcdef":
+        writer.submit(large(name)).addCallback(lambda text: checkpoints.log.append(text[0]))
+    thread.work()
+    assert "checkpoint" in checkpoints.log[:-2]
+    assert sorted(set(map(str, checkpoints.log))) == ["a", "b", "c", "checkpoint", "d", "e", "f"]
+
+
+def test_a_checkpoint_that_fails_harms_nobody(connection: apsw.Connection, thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(connection: apsw.Connection) -> None:
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr("fe_twisted.storage.sqlite.writer._checkpoint", fails)
+    writer = Writer(connection, thread.run, checkpoint_pages=2)
+    found = [outcome(writer.submit(large(name))) for name in "ab"]
+    thread.work()
+    assert [text[0] for (text,) in found] == ["a", "b"]
+    assert writer.idle
