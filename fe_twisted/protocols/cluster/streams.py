@@ -20,7 +20,7 @@ Buffer = bytes | bytearray | memoryview
 class Piece(NamedTuple):
     """A ``Data`` frame, ready for the wire, and the flags that it has."""
 
-    flags: Flags
+    flags: int
     frame: bytes
 
 
@@ -38,7 +38,7 @@ class Sending:
         self._queue: deque[memoryview] = deque()
         self._flags = Flags.NOTHING
 
-    def push(self, item: Sequence[Buffer], flags: Flags) -> None:
+    def push(self, item: Sequence[Buffer], flags: int) -> None:
         """Queue an item, after the one before has gone out whole.
 
         :param flags: what ends with it.

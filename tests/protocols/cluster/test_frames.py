@@ -190,3 +190,16 @@ def test_sizes_are_limited() -> None:
         decode(encode(Data(1, 0, bytes(PIECE + 1))))
     with pytest.raises(BadFrame):
         decode(bytes(frames.MAX_MESSAGE + 1))
+
+
+@given(every.filter(lambda frame: isinstance(frame, Request | Credit)), st.data())
+@settings(max_examples=300)
+def test_what_is_read_without_the_library_is_what_the_library_reads(frame: Frame, data: st.DataObject) -> None:
+    octets = bytearray(encode(frame))
+    assert frames._quickly(bytes(octets)) == frames._array(bytes(octets))
+    for _ in range(data.draw(st.integers(1, 3))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    quickly = frames._quickly(bytes(octets))
+    assert quickly is None or quickly == frames._array(bytes(octets))
+    whole = [frame.kind, *(getattr(frame, name) for name in frame.__slots__)]
+    assert decode(cbor2.dumps(whole)) == frame, "in the shortest form too"
