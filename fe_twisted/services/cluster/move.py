@@ -173,6 +173,9 @@ class Moves:
             else:
                 octets = await self._copy(link, mailbox_id, location)
             return await self._rest(link, mailbox_id, octets)
+        except BaseException:
+            self._look_later()  # the directory may have been changed all the same
+            raise
         finally:
             self._end(mailbox_id)
 
@@ -351,8 +354,8 @@ class Moves:
             self._gate.forget(mailbox_id)
             log.event("move.done", mailbox=mailbox_id, link=link.name, octets=octets, messages=messages)
             faults.reach("move.done")
-        elif self._running and self._timer is None:
-            self._timer = self._clock.callLater(TIDY, self._again)
+        else:
+            self._look_later()
         return Done(octets, messages, tidy)
 
     async def _delete(self, link: Link, mailbox_id: str) -> bool:
@@ -393,7 +396,11 @@ class Moves:
             error = result.value
             reason = error.reason or error.public if isinstance(error, errors.MailError) else repr(error)
             log.warning("move.tidy", reason=reason)
-        if result is not True and self._running and self._timer is None:
+        if result is not True:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._running and self._timer is None:
             self._timer = self._clock.callLater(TIDY, self._again)
 
     def _stop_timer(self) -> None:

@@ -28,7 +28,7 @@ from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.reader import Reader
-from fe_twisted.storage.mailbox.remote import Opened, RemoteMailbox, above, open_remote
+from fe_twisted.storage.mailbox.remote import Opened, Relocate, RemoteMailbox, above, open_remote
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread
 
@@ -152,8 +152,9 @@ class DirectMailbox(RemoteMailbox):
         clock: Clock,
         *,
         always: bool = False,
+        relocate: Relocate | None = None,
     ) -> None:
-        super().__init__(link, mailbox_id, key, evicted)
+        super().__init__(link, mailbox_id, key, evicted, relocate=relocate)
         self._files = files
         self._run_in_thread = run_in_thread
         self._clock = clock
@@ -266,6 +267,12 @@ class DirectMailbox(RemoteMailbox):
         if folder:
             self._newest = (folder, modseq) if modseq else (0, 0)
         super().changed(folder, modseq, keywords)
+
+    def moved(self) -> None:
+        """The primary has closed it to move it, and waits until nobody has the file open."""
+        self._place = b""
+        self._drop()
+        super().moved()
 
     def evicted(self) -> None:
         """The primary has taken it back."""
@@ -388,19 +395,20 @@ async def open_direct(
     clock: Clock,
     *,
     mode: Mode = "auto",
+    relocate: Relocate | None = None,
 ) -> RemoteMailbox:
     """Open a mailbox at a primary, and its file here; an opener for :class:`~fe_twisted.storage.mailbox.registry.OpenMailboxes`.
 
     :param files: where the primary's files are, if they are here.
     :param key: the mailbox key, 32 octets.
-    :param evicted: see :class:`~fe_twisted.storage.mailbox.remote.RemoteMailbox`.
+    :param evicted, relocate: see :class:`~fe_twisted.storage.mailbox.remote.RemoteMailbox`.
     :param mode: see :data:`Mode`.
     :raises PrimaryAway:
     :raises fe_twisted.base.errors.MailError: the primary did not open it; or ``mode`` is ``direct``, and the file cannot be read here.
     """
     if mode == "link":
-        return await open_remote(link, mailbox_id, key, evicted)
-    mailbox = DirectMailbox(files, link, mailbox_id, key, evicted, run_in_thread, clock, always=mode == "direct")
+        return await open_remote(link, mailbox_id, key, evicted, relocate=relocate)
+    mailbox = DirectMailbox(files, link, mailbox_id, key, evicted, run_in_thread, clock, always=mode == "direct", relocate=relocate)
     await mailbox.opened()
     try:
         await mailbox._here()

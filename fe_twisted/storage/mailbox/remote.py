@@ -37,6 +37,13 @@ LIGHT = 48 * 1024
 #: Rows of one batch at most.
 ROWS = 500
 
+#: Times that one question follows a mailbox that is being moved; and seconds between two of them at most.
+MOVES = 8
+MOVE_PAUSE = 2.0
+
+#: ``relocate(mailbox_id)`` gives the link to the primary that has a mailbox now; None when there is none.
+Relocate = Callable[[str], Awaitable[Link | None]]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -177,13 +184,18 @@ class RemoteMailbox:
     """An open mailbox at a primary.  Made by :func:`open_remote`.
 
     :param evicted: called when the primary takes the mailbox back, or does not open it again: its sessions must end.
+    :param relocate: finds it when it is being moved; without it, its sessions end then.
     """
 
-    def __init__(self, link: Link, mailbox_id: str, key: bytes, evicted: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: Link, mailbox_id: str, key: bytes, evicted: Callable[[str], None], *, relocate: Relocate | None = None
+    ) -> None:
         self.id = mailbox_id
         self._link = link
         self._key = KeyInMemory(key)
         self._evicted = evicted
+        self._relocate = relocate
+        self._reopening = False
         self._keywords: tuple[str, ...] = ()
         self._modseqs: dict[int, int] = {}
         self._watchers: list[Watcher] = []
@@ -253,7 +265,7 @@ class RemoteMailbox:
         if added:
             wanted.append("uid")
         at = wanted.index("uid")
-        lost = 0
+        lost = moves = 0
         while uids:
             answer: Answer | None = None
             try:
@@ -263,13 +275,17 @@ class RemoteMailbox:
                     came = columns_[at] if len(columns_) == len(wanted) else []
                     for start in range(0, len(came), ROWS):
                         cut = [column[start : start + ROWS] for column in columns_[: len(columns)]]
-                        uids, lost = above(uids, came[start : start + ROWS][-1]), 0
+                        uids, lost, moves = above(uids, came[start : start + ROWS][-1]), 0, 0
                         yield list(zip(*cut, strict=True))
                 return
             except LinkLost:
                 lost += 1
                 if lost > REPEATS:
                     raise errors.PrimaryAway(reason=f"the connection was lost {lost} times during fetch") from None
+            except errors.Moved:
+                moves += 1
+                if not await self._follow(moves):
+                    raise
             finally:
                 if answer is not None:
                     answer.close()
@@ -296,14 +312,18 @@ class RemoteMailbox:
         :raises PrimaryAway:
         :raises fe_twisted.base.errors.MailError: the primary did not open it.
         """
+        moves = 0
         try:
             while True:
-                conversation = await self._link.conversation()
                 try:
-                    await self._ready(conversation)
+                    await self._ready(await self._link.conversation())
                     return
                 except LinkLost:
                     continue
+                except errors.Moved:
+                    moves += 1
+                    if not await self._follow(moves):
+                        raise
         except BaseException:
             await self.close()
             raise
@@ -311,9 +331,16 @@ class RemoteMailbox:
     # -- asking -----------------------------------------------------------------------------------
 
     async def ask(self, method: str, body: Sequence[Buffer], key: bytes) -> bytes:
-        """Ask, as often as it takes; the mailbox is opened on each new connection first."""
-        self._check()
-        return await self._link.ask(method, self.id, body, key=key, prepare=self._ready)
+        """Ask, as often as it takes; the mailbox is opened on each new connection first, wherever it is by then."""
+        moves = 0
+        while True:
+            self._check()
+            try:
+                return await self._link.ask(method, self.id, body, key=key, prepare=self._ready)
+            except errors.Moved:
+                moves += 1
+                if not await self._follow(moves):
+                    raise
 
     async def _stream(self, signature: Signature, arguments: tuple[Any, ...], named: dict[str, Any]) -> Answer:
         """:raises LinkLost: to be asked again."""
@@ -326,26 +353,30 @@ class RemoteMailbox:
         if self._closed:
             raise errors.Later(reason="asked of a mailbox that was closed")
 
-    def _ready(self, conversation: Conversation) -> Awaitable[None]:
-        """Fires when the mailbox is open on this connection.
+    async def _ready(self, conversation: Conversation) -> None:
+        """Return when the mailbox is open on this connection.
 
         :raises LinkLost: it ended.
+        :raises Moved: the mailbox is elsewhere.
         :raises fe_twisted.base.errors.MailError: the primary did not open it.
         """
-        waiting: Deferred[None] = Deferred()
-        if self._opened_on is conversation:
-            waiting.callback(None)
-        elif self._opening is not None:
-            self._opening.append(waiting)
-        else:
-            self._opening = [waiting]
-            Deferred.fromCoroutine(self._open(conversation)).addBoth(self._told)
-        return waiting
+        while self._opened_on is not conversation:
+            waiting: Deferred[None] = Deferred()
+            if self._opening is not None:
+                self._opening.append(waiting)
+            else:
+                self._opening = [waiting]
+                Deferred.fromCoroutine(self._open(conversation)).addBoth(self._told)
+            await waiting
 
     async def _open(self, conversation: Conversation) -> None:
+        self._check()
         with self._key.use() as key:
             wrapped = conversation.agreed.keys.wrap(self.id, key)
         answer = await conversation.ask("open", self.id, [wrapped], timeout=60.0)
+        if self._closed:  # meanwhile, so nobody else will give it back
+            await conversation.ask("release", self.id, [], timeout=10.0)
+            self._check()
         self._take(conversation, read_answer(OPENED, answer))
 
     def _take(self, conversation: Conversation, opened: Opened) -> None:
@@ -379,6 +410,8 @@ class RemoteMailbox:
             await self._ready(conversation)
         except LinkLost:
             pass  # the next connection will be told of as well
+        except errors.Moved:
+            self.moved()
         except errors.Later as error:
             log.warning("mailbox.reopen", mailbox=self.id, reason=error.reason or error.public)
         except errors.MailError as error:
@@ -402,8 +435,55 @@ class RemoteMailbox:
         self._tell(folder, modseq)
 
     def moved(self) -> None:
-        """The primary has closed it to move it."""
-        self.evicted()
+        """The primary has closed it to move it: open it again at once, because sessions may be waiting for news."""
+        self._opened_on = None
+        if self._relocate is None:
+            self.evicted()
+        elif not self._closed and not self._reopening:
+            self._reopening = True
+            Deferred.fromCoroutine(self._reopen()).addErrback(self._bug)
+
+    async def _reopen(self) -> None:
+        """Wherever it is, for as long as that takes."""
+        tries = 0
+        try:
+            while not self._closed:
+                tries += 1
+                try:
+                    if await self._follow(min(tries, MOVES)):
+                        await self._ready(await self._link.conversation())
+                    return
+                except LinkLost:
+                    continue
+                except errors.Later as error:
+                    log.event("mailbox.reopen", mailbox=self.id, reason=error.reason or error.public)
+        except errors.MailError as error:
+            if not self._closed:
+                log.warning("mailbox.reopen", mailbox=self.id, reason=error.reason or error.public)
+                self.evicted()
+        finally:
+            self._reopening = False
+
+    async def _follow(self, moves: int) -> bool:
+        """Turn to the primary that has the mailbox now; False when there is none, or it never comes to rest.
+
+        :param moves: how often that was done before.
+        """
+        if self._relocate is None or moves > MOVES:
+            return False
+        if moves > 2:  # the first time it is asked where it was, which answers when the move has ended
+            await self._link.pause(min(MOVE_PAUSE, 0.1 * 2 ** (moves - 3)))
+        link = await self._relocate(self.id)
+        self._check()
+        if link is None:
+            self.evicted()
+            return False
+        if link is not self._link:
+            log.event("mailbox.followed", mailbox=self.id, link=link.name)
+            self._detach()
+            self._link = link
+            self._detach = link.attach(self.id, self)
+        return True
 
     def evicted(self) -> None:
         """The primary has taken it back."""
@@ -413,15 +493,17 @@ class RemoteMailbox:
             self._evicted(self.id)
 
 
-async def open_remote(link: Link, mailbox_id: str, key: bytes, evicted: Callable[[str], None]) -> RemoteMailbox:
+async def open_remote(
+    link: Link, mailbox_id: str, key: bytes, evicted: Callable[[str], None], *, relocate: Relocate | None = None
+) -> RemoteMailbox:
     """Open a mailbox at a primary; an opener for :class:`~fe_twisted.storage.mailbox.registry.OpenMailboxes`.
 
     :param key: the mailbox key, 32 octets.
-    :param evicted: see :class:`RemoteMailbox`.
+    :param evicted, relocate: see :class:`RemoteMailbox`.
     :raises PrimaryAway:
     :raises fe_twisted.base.errors.MailError: the primary did not open it.
     """
-    mailbox = RemoteMailbox(link, mailbox_id, key, evicted)
+    mailbox = RemoteMailbox(link, mailbox_id, key, evicted, relocate=relocate)
     await mailbox.opened()
     return mailbox
 
