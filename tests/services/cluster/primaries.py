@@ -201,6 +201,7 @@ class World:
             if primary.name in (caller, name):
                 link.stop()
         primary.moves._running = False
+        primary.moves._stop_timer()
         run(primary.remote.stop())
         run(primary.mailboxes.close_all())
         run(primary.spool.close())
