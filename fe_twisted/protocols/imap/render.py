@@ -17,7 +17,7 @@ Items that are a column each become one ``%`` template, so a message costs one f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -25,11 +25,23 @@ from typing import Any
 from fe_twisted.base.errors import ImapStatus, Theirs
 from fe_twisted.protocols.imap.commands import FetchItem, Section
 from fe_twisted.protocols.imap.strings import astring, flag_list, literal, mailbox_name, quoted, string
-from fe_twisted.protocols.mime.parts import Part, load
-from fe_twisted.protocols.mime.section import decode, fields, find
+from fe_twisted.protocols.mime.parts import load
+from fe_twisted.protocols.mime.section import decode, fields, find, place
 from fe_twisted.protocols.mime.section import section as cut
 
-__all__ = ["FetchPlan", "UnknownEncoding", "astring", "compile_items", "flag_list", "literal", "mailbox_name", "quoted", "string"]
+__all__ = [
+    "FetchPlan",
+    "Piece",
+    "UnknownEncoding",
+    "Unread",
+    "astring",
+    "compile_items",
+    "flag_list",
+    "literal",
+    "mailbox_name",
+    "quoted",
+    "string",
+]
 
 #: Items that are one column, and how it is written.
 _TEMPLATES: dict[str, tuple[str, bytes]] = {
@@ -54,7 +66,27 @@ _ENCODINGS = frozenset(("7bit", "8bit", "binary", "base64", "quoted-printable"))
 
 Row = tuple[Any, ...]
 Flags = Callable[[int, int], bytes]
-_Write = Callable[[Row], tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Octets of a large message, which are not read before it is their turn to be sent.
+
+    :param message: what stands in the column ``content`` of such a message: a number whose lower 32 bits are its size.
+    :param start, end: where in the message.
+    :param make: what is sent instead of the octets themselves, made of all of them; None for the octets.
+    """
+
+    message: int
+    start: int
+    end: int
+    make: Callable[[bytes], tuple[bytes, ...]] | None = None
+
+
+_SIZE = 0xFFFFFFFF
+
+Piece = bytes | Unread
+_Write = Callable[[Row], tuple[Piece, ...]]
 
 
 class UnknownEncoding(Theirs):
@@ -83,8 +115,8 @@ class FetchPlan:
     flags_at: int | None
     writers: tuple[_Write, ...]
 
-    def render(self, rows: Sequence[Row], numbers: Sequence[int | None], flags: Flags) -> list[bytes]:
-        r"""The untagged FETCH responses of a batch, as pieces to be sent one after the other.
+    def render(self, rows: Sequence[Row], numbers: Sequence[int | None], flags: Flags) -> list[Piece]:
+        r"""The untagged FETCH responses of a batch, as pieces to be sent one after the other; only octets if there are no ``writers``.
 
         :param rows: values of :attr:`columns`.
         :param numbers: ``numbers[i]`` is the message sequence number of ``rows[i]``; a row whose number is None is passed over.
@@ -94,12 +126,12 @@ class FetchPlan:
         template, pick, at = self.template, self.pick, self.flags_at
         known = [(number, row) for number, row in zip(numbers, rows, strict=True) if number is not None]
         if at is None:
-            lines = [template % pick((number, None, *row)) for number, row in known]
+            lines: list[Piece] = [template % pick((number, None, *row)) for number, row in known]
         else:
             lines = [template % pick((number, flags(row[at], row[0]), *row)) for number, row in known]
         if not self.writers:
             return lines
-        made: list[bytes] = []
+        made: list[Piece] = []
         for line, (_, row) in zip(lines, known, strict=True):
             made.append(line)
             for write in self.writers:
@@ -167,40 +199,83 @@ def _writer(item: FetchItem, columns: dict[str, int]) -> _Write:
     if section is None:
         raise ValueError(f"no such item: {item.name}")
     if item.name == "BINARY.SIZE[]":
-        octets_of = _binary(section, columns)
-        return lambda row: (b"%b %d" % (item.label, len(octets_of(row) or b"")),)
+        return _counted(item, _binary(section, columns))
     if item.name == "BINARY[]":
         return _sized(item, _binary(section, columns), binary=True)
     return _sized(item, _octets(section, columns), binary=False)
 
 
-def _sized(item: FetchItem, octets_of: Callable[[Row], bytes | None], *, binary: bool) -> _Write:
-    """Writes octets as a literal (``~{n}`` for BINARY with NUL, RFC 3516), NIL when there is no such part."""
-    label, partial = item.label, item.partial
+_Octets = Callable[[Row], bytes | Unread | None]
 
-    def write(row: Row) -> tuple[bytes, ...]:
+
+def _counted(item: FetchItem, octets_of: _Octets) -> _Write:
+    """Writes how many octets there are."""
+    label = item.label
+
+    def write(row: Row) -> tuple[Piece, ...]:
         octets = octets_of(row)
-        if octets is None:
-            return (label + b" NIL",)
-        if partial:
-            # RFC 9051 section 6.4.5: an origin beyond the end is an empty string, and octets that are not there are not sent
-            octets = octets[partial[0] : partial[0] + partial[1]]
-        tilde = b"~" if binary and b"\0" in octets else b""
-        return (b"%b %b{%d}\r\n" % (label, tilde, len(octets)), octets)
+        if not isinstance(octets, Unread):
+            return (b"%b %d" % (label, len(octets or b"")),)
+        make = octets.make
+        if make is None:
+            return (b"%b %d" % (label, octets.end - octets.start),)
+        return (replace(octets, make=lambda raw: (b"%b %d" % (label, sum(map(len, make(raw)))),)),)
 
     return write
 
 
-def _octets(section: Section, columns: dict[str, int]) -> Callable[[Row], bytes | None]:
+def _sized(item: FetchItem, octets_of: _Octets, *, binary: bool) -> _Write:
+    """Writes octets as a literal (``~{n}`` for BINARY with NUL, RFC 3516), NIL when there is no such part."""
+    label = item.label
+    # RFC 9051 section 6.4.5: an origin beyond the end is an empty string, and octets that are not there are not sent
+    origin, most = item.partial or (0, None)
+
+    def literal_of(octets: bytes) -> tuple[bytes, ...]:
+        if item.partial:
+            octets = octets[origin : origin + item.partial[1]]
+        tilde = b"~" if binary and b"\0" in octets else b""
+        return (b"%b %b{%d}\r\n" % (label, tilde, len(octets)), octets)
+
+    def write(row: Row) -> tuple[Piece, ...]:
+        octets = octets_of(row)
+        if octets is None:
+            return (label + b" NIL",)
+        if not isinstance(octets, Unread):
+            return literal_of(octets)
+        make = octets.make
+        if make is not None:
+            return (replace(octets, make=lambda raw: literal_of(b"".join(make(raw)))),)
+        start = min(octets.start + origin, octets.end)
+        end = octets.end if most is None else min(start + most, octets.end)
+        # whether there is a NUL is not known before it is read; literal8 can hold any octets
+        tilde = b"~" if binary else b""
+        return (b"%b %b{%d}\r\n" % (label, tilde, end - start), replace(octets, start=start, end=end))
+
+    return write
+
+
+def _octets(section: Section, columns: dict[str, int]) -> _Octets:
     """What a section names, from as few columns as will do."""
     if not section.path and section.text.startswith("HEADER"):
         header_at = columns.setdefault("header", len(columns))
         return lambda row: _of_header(section, row[header_at])
     content_at = columns.setdefault("content", len(columns))
-    if not section.path and not section.text:
-        return lambda row: bytes(row[content_at])
-    parts_at = columns.setdefault("parts", len(columns))
-    return lambda row: cut(load(row[parts_at]), section, _reader(row[content_at]))
+    parts_at = columns.setdefault("parts", len(columns)) if section.path or section.text else -1
+
+    def octets_of(row: Row) -> bytes | Unread | None:
+        content = row[content_at]
+        if parts_at < 0:
+            return content if isinstance(content, bytes) else Unread(content, 0, content & _SIZE)
+        if isinstance(content, bytes):
+            return cut(load(row[parts_at]), section, _reader(content))
+        found = place(load(row[parts_at]), section)
+        if found is None:
+            return None
+        if not section.fields:
+            return Unread(content, *found)
+        return Unread(content, *found, make=lambda raw: (fields(raw, section.fields, exclude=section.text == "HEADER.FIELDS.NOT"),))
+
+    return octets_of
 
 
 def _of_header(section: Section, header: bytes) -> bytes | None:
@@ -213,21 +288,22 @@ def _reader(content: bytes) -> Callable[[int, int], bytes]:
     return lambda start, end: content[start:end]
 
 
-def _binary(section: Section, columns: dict[str, int]) -> Callable[[Row], bytes | None]:
+def _binary(section: Section, columns: dict[str, int]) -> _Octets:
     """A part's body with its transfer encoding undone (RFC 3516 section 4.2)."""
-    content_at = columns.setdefault("content", len(columns))
     if not section.path:
-        return lambda row: bytes(row[content_at])
+        return _octets(section, columns)
+    content_at = columns.setdefault("content", len(columns))
     parts_at = columns.setdefault("parts", len(columns))
 
-    def octets_of(row: Row) -> bytes | None:
+    def octets_of(row: Row) -> bytes | Unread | None:
         found = find(load(row[parts_at]), section.path)
-        return None if found is None else _undone(found[0], row[content_at])
+        if found is None:
+            return None
+        part, content = found[0], row[content_at]
+        if part.encoding not in _ENCODINGS:
+            raise UnknownEncoding
+        if isinstance(content, bytes):
+            return decode(part, content[part.body : part.end])
+        return Unread(content, part.body, part.end, make=lambda raw: (decode(part, raw),))
 
     return octets_of
-
-
-def _undone(part: Part, content: bytes) -> bytes:
-    if part.encoding not in _ENCODINGS:
-        raise UnknownEncoding
-    return decode(part, content[part.body : part.end])

@@ -16,26 +16,30 @@ def section(root: Part, section: Section, read: Callable[[int, int], bytes]) -> 
 
     :param read: gives ``message[start:end]``.
     """
+    found = place(root, section)
+    if found is None:
+        return None
+    octets = read(*found)
+    return fields(octets, section.fields, exclude=section.text == "HEADER.FIELDS.NOT") if section.fields else octets
+
+
+def place(root: Part, section: Section) -> tuple[int, int] | None:
+    """Where in the message these octets begin and end; for fields of a header, the header.  None when there is no such part."""
     if not section.path and not section.text:
-        return read(0, root.end)
+        return 0, root.end
     found = find(root, section.path)
     if found is None:
         return None
     part, is_message = found
     if section.text == "":
-        return read(part.body, part.end)
+        return part.body, part.end
     if section.text == "MIME":
-        return None if is_message else read(part.start, part.body)
+        return None if is_message else (part.start, part.body)
     if not is_message:
         if not part.is_message:
             return None
         part = part.children[0]
-    if section.text == "TEXT":
-        return read(part.body, part.end)
-    head = read(part.start, part.body)
-    if section.text == "HEADER":
-        return head
-    return fields(head, section.fields, exclude=section.text == "HEADER.FIELDS.NOT")
+    return (part.body, part.end) if section.text == "TEXT" else (part.start, part.body)
 
 
 def find(root: Part, path: Iterable[int]) -> tuple[Part, bool] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fe_twisted.base.errors import MailError, MessageTooLarge
 from fe_twisted.protocols.imap.append import BadUrl, EmptyMessage
-from fe_twisted.protocols.imap.commands import AppendMessage, MessageUrl
+from fe_twisted.protocols.imap.commands import AppendMessage, MessageUrl, Section
 from fe_twisted.protocols.mime.parts import load
-from fe_twisted.protocols.mime.section import section
+from fe_twisted.protocols.mime.section import fields, place
+from fe_twisted.servers.imap.fetch import STRETCH
 from fe_twisted.servers.imap.names import canonical
 from fe_twisted.servers.imap.session import Session
 from fe_twisted.storage.mailbox.api import NewMessage
@@ -47,14 +48,29 @@ async def _fetched(session: Session, url: MessageUrl) -> bytes:
         row = rows[0]
     if row is None:
         raise BadUrl(url.text)
-    content, parts = bytes(row[0]), row[1]
-    octets = content if url.section is None else section(load(parts), url.section, lambda start, end: content[start:end])
-    if octets is None:
+    content, root, wanted = row[0], load(row[1]), url.section or Section()
+    found = place(root, wanted)
+    if found is None:
         raise BadUrl(url.text)
-    if url.partial is None:
-        return octets
-    origin, count = url.partial
-    return octets[origin:] if count is None else octets[origin : origin + count]
+    if isinstance(content, bytes):
+        octets = content[slice(*found)]
+    else:
+        start, end = found if wanted.fields else _narrowed(found, url)
+        pieces = [await session.mailbox.octets(content, at, min(at + STRETCH, end)) for at in range(start, end, STRETCH)]
+        octets = b"".join(pieces)
+        if not wanted.fields:
+            return octets
+    if wanted.fields:
+        octets = fields(octets, wanted.fields, exclude=wanted.text == "HEADER.FIELDS.NOT")
+    return octets[slice(*_narrowed((0, len(octets)), url))]
+
+
+def _narrowed(whole: tuple[int, int], url: MessageUrl) -> tuple[int, int]:
+    """The part that PARTIAL of the URL means."""
+    start, end = whole
+    origin, count = url.partial or (0, None)
+    first = min(start + origin, end)
+    return first, end if count is None else min(first + count, end)
 
 
 async def _folder(session: Session, url: MessageUrl) -> int:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import cast
 
-from fe_twisted.base.errors import BadSyntax
+from fe_twisted.base import log
+from fe_twisted.base.errors import BadSyntax, MailError
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, Fetch
 from fe_twisted.protocols.imap.ranges import count, from_sorted, intersect, resolve, subtract, window
-from fe_twisted.protocols.imap.render import FetchPlan, compile_items
+from fe_twisted.protocols.imap.render import FetchPlan, Piece, Unread, compile_items
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.servers.imap.reply import Reply
-from fe_twisted.servers.imap.session import Session, Wire, arguments
+from fe_twisted.servers.imap.reply import Disconnected, Reply
+from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.servers.imap.update import enable_condstore, names_uid
 from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import SEEN, Column, Row
 
 #: One response longer than this is written in pieces, so that a 50 MB message is not encrypted and buffered at once.
 PIECE = 65_536
+#: How much of a large message is read at once.
+STRETCH = 524_288
 
 
 async def fetch(session: Session, command: Command) -> Reply:
@@ -88,10 +91,10 @@ async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, si
                 used, seen = await _see(session, view, plan, telling, rows)
                 pieces = used.render(seen, numbers, view.flags)
             if not plan.writers:  # only short lines
-                session.wire.write(b"".join(pieces))
+                session.wire.write(b"".join(cast("list[bytes]", pieces)))
                 await session.wire.drained()
             else:
-                await _send(session.wire, pieces)
+                await _send(session, pieces)
     finally:
         # A generator that is left halfway holds its read transaction until it is closed.
         close = getattr(batches, "aclose", None)
@@ -126,10 +129,14 @@ async def _see(session: Session, view: View, plan: FetchPlan, telling: FetchPlan
     return telling, fresh
 
 
-async def _send(wire: Wire, pieces: list[bytes]) -> None:
+async def _send(session: Session, pieces: list[Piece]) -> None:
+    wire = session.wire
     wire.amid = True
     try:
         for piece in pieces:
+            if isinstance(piece, Unread):
+                await _read_on(session, piece)
+                continue
             if len(piece) <= PIECE:
                 wire.write(piece)
                 continue
@@ -139,3 +146,28 @@ async def _send(wire: Wire, pieces: list[bytes]) -> None:
     finally:
         wire.amid = False
     await wire.drained()
+
+
+async def _read_on(session: Session, unread: Unread) -> None:
+    """What is left of a large message, a stretch at a time.
+
+    :raises Disconnected: it cannot be read.  Its length was told already, so there is no way to say that, other than to close.
+    """
+    wire = session.wire
+    whole: list[bytes] = []
+    try:
+        for start in range(unread.start, unread.end, STRETCH):
+            octets = await session.mailbox.octets(unread.message, start, min(start + STRETCH, unread.end))
+            if unread.make is not None:
+                whole.append(octets)
+                continue
+            for at in range(0, len(octets), PIECE):
+                wire.write(octets[at : at + PIECE])
+                await wire.drained()
+    except MailError as error:
+        log.failure("imap.cut_off", error, conn=wire.id, reason=error.reason)
+        wire.close()
+        raise Disconnected from error
+    if unread.make is not None:
+        for piece in unread.make(b"".join(whole)):
+            wire.write(piece)

@@ -33,6 +33,9 @@ FIRST_KEYWORD_BIT = 5
 #: SQLite integers are signed 64 bit, so bits 5 … 62 are keywords.
 MAX_KEYWORDS = 58
 
+#: Octets of a message above which its content is read in pieces.
+LARGE = 1024 * 1024
+
 #: What :meth:`Mailbox.fetch` can return of a message.  All text is ``bytes`` ready for the wire.
 #:
 #: ``uid`` int · ``flags`` int mask · ``modseq`` int · ``size`` int (RFC822.SIZE) · ``internaldate`` bytes such as
@@ -40,6 +43,9 @@ MAX_KEYWORDS = 58
 #: data · ``body`` bytes ``(…)`` without · ``header`` bytes, the header with its final empty line · ``content`` bytes, the whole message as
 #: received · ``parts`` bytes, see :func:`fe_twisted.protocols.mime.parts.load` · ``emailid`` bytes · ``threadid`` int ·
 #: ``preview`` bytes, UTF-8 (RFC 8970).
+#:
+#: The ``content`` of a message of more than :data:`LARGE` octets is an int instead: the number that :meth:`Mailbox.octets` knows it by,
+#: whose lower 32 bits are its size.
 Column = Literal[
     "uid",
     "flags",
@@ -265,6 +271,13 @@ class Mailbox(Protocol):
 
     def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
         """Rows in UID order, in batches bounded by rows and by octets.  UIDs that are not there are passed over."""
+
+    async def octets(self, message: int, start: int, end: int) -> bytes:
+        """A stretch of a large message, ``content[start:end]``; fewer octets only where the message ends.
+
+        :param message: what :meth:`fetch` gave as its ``content``.
+        :raises NoSuchMessage: it was expunged everywhere, and removed, meanwhile.
+        """
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         """All of them or none, durable when it returns.

@@ -3,26 +3,36 @@
 The header and the body lie apart; large attachments are cut out of the body and stored once for the whole mailbox; what is left is
 compressed where that pays.  Nothing is decoded or normalised: putting the pieces together gives the octets that came in, and that is
 compared before they are stored.
+
+What is long is compressed in frames that can be read one by one, so that a large message never has to be in memory as a whole to be sent,
+and a client that asks for it piece by piece gets each piece at the cost of that piece.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import apsw
 import zstandard
 
-from fe_twisted.base.errors import DamagedFile
+from fe_twisted.base.errors import DamagedFile, NoSuchMessage
 from fe_twisted.protocols.mime.message import Message
+from fe_twisted.storage.mailbox.api import LARGE
 
-PLAIN, ZSTD = 0, 1
+#: Coding of a stored piece: as it is, as one zstd frame, or as several (:func:`_frames`).
+PLAIN, ZSTD, FRAMES = 0, 1, 2
+#: Added to the coding of a body: the message has more than LARGE octets, and is read in pieces.
+IN_PIECES = 4
 
 #: Below this compression is not worth a page less.
 COMPRESS_FROM = 512
 #: Compressed data is kept only when it saves at least an eighth.
 COMPRESS_WORTH = 7 / 8
+#: Octets in one of several frames, before they are compressed.
+FRAME = 256 * 1024
 
 _LEVEL = 3
 
@@ -43,11 +53,18 @@ class Pieces:
 
 def pack(data: bytes) -> tuple[int, bytes]:
     """``(coding, octets to store)``: compressed where that pays."""
-    if len(data) >= COMPRESS_FROM:
-        packed = zstandard.ZstdCompressor(level=_LEVEL).compress(data)
-        if len(packed) < len(data) * COMPRESS_WORTH:
-            return ZSTD, packed
-    return PLAIN, data
+    if len(data) < COMPRESS_FROM:
+        return PLAIN, data
+    coding, packed = (ZSTD, zstandard.ZstdCompressor(level=_LEVEL).compress(data)) if len(data) <= FRAME else (FRAMES, _frames(data))
+    return (coding, packed) if len(packed) < len(data) * COMPRESS_WORTH else (PLAIN, data)
+
+
+def _frames(data: bytes) -> bytes:
+    """The number of frames, the length of each (32 bits, little-endian), and the frames."""
+    compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    view = memoryview(data)
+    frames = [compressor.compress(view[start : start + FRAME]) for start in range(0, len(data), FRAME)]
+    return struct.pack(f"<{len(frames) + 1}I", len(frames), *map(len, frames)) + b"".join(frames)
 
 
 def unpack(coding: int, data: bytes) -> bytes:
@@ -57,10 +74,35 @@ def unpack(coding: int, data: bytes) -> bytes:
     """
     if coding == PLAIN:
         return data
+    if coding == ZSTD:
+        return _decompressed(data)
+    ends = _ends(data)
+    return b"".join([_decompressed(data[start:end]) for start, end in ends])
+
+
+def _decompressed(data: bytes) -> bytes:
     try:
         return zstandard.ZstdDecompressor().decompress(data)
     except zstandard.ZstdError as error:
         raise DamagedFile(reason=f"compressed content: {error}") from error
+
+
+def _ends(index: bytes) -> list[tuple[int, int]]:
+    """Where each frame begins and ends.
+
+    :param index: what :func:`_frames` made, or its beginning.
+    """
+    try:
+        (count,) = struct.unpack_from("<I", index)
+        lengths = struct.unpack_from(f"<{count}I", index, 4)
+    except struct.error as error:
+        raise DamagedFile(reason="compressed content: no index") from error
+    found: list[tuple[int, int]] = []
+    at = 4 + 4 * count
+    for length in lengths:
+        found.append((at, at + length))
+        at += length
+    return found
 
 
 def divide(content: bytes, message: Message) -> Pieces:
@@ -80,6 +122,8 @@ def divide(content: bytes, message: Message) -> Pieces:
         whole = _interleave(header, unpack(*body), ((position, len(data), PLAIN, data) for position, data in cuts))
         if b"".join(whole) != content:
             cuts, body = [], (PLAIN, content[message.header_size :])
+    if len(content) > LARGE:
+        body = body[0] | IN_PIECES, body[1]
     return Pieces(header, body, tuple(cuts))
 
 
@@ -138,7 +182,7 @@ def assemble(connection: apsw.Connection, message_id: int, header: bytes, coding
 
     :param cut: whether attachments were cut out of it.
     """
-    remainder = unpack(coding, body)
+    remainder = unpack(coding & ~IN_PIECES, body)
     if not cut:
         return header + remainder
     cuts = connection.execute(
@@ -159,3 +203,76 @@ def _interleave(header: bytes, remainder: bytes, cuts: Iterable[tuple[int, int, 
         used += gap
         at = position + size
     yield remainder[used:]
+
+
+# -- a piece at a time ----------------------------------------------------------------------------
+
+
+#: The size of a message in the number that it is read by.
+_SIZE_BITS = 32
+
+
+def handle_of(connection: apsw.Connection, message_id: int) -> int:
+    """The number by which a large message is read."""
+    return message_id << _SIZE_BITS | int(connection.execute("SELECT size FROM messages WHERE id = ?", (message_id,)).get)
+
+
+def read_octets(connection: apsw.Connection, handle: int, start: int, end: int) -> bytes:
+    """``content[start:end]``, at the cost of these octets and not of the whole message.
+
+    :param handle: see :func:`handle_of`.
+    :raises NoSuchMessage: it was removed for good.
+    :raises DamagedFile:
+    """
+    message_id = handle >> _SIZE_BITS
+    row = connection.execute(
+        "SELECT length(h.data), b.coding FROM headers h JOIN bodies b ON b.message_id = h.message_id WHERE h.message_id = ?", (message_id,)
+    ).fetchone()
+    if row is None:
+        raise NoSuchMessage(reason=f"message {message_id} is not there")
+    pieces: list[bytes] = []
+    for table, row_id, coding, first, last, position in _layout(connection, message_id, *row):
+        low, high = max(start, position), min(end, position + last - first)
+        if low < high:
+            pieces.append(_stretch(connection, table, row_id, coding, first + low - position, first + high - position))
+    return b"".join(pieces)
+
+
+def _layout(connection: apsw.Connection, message_id: int, header: int, coding: int) -> Iterator[tuple[str, int, int, int, int, int]]:
+    """Which octets of which row stand where: ``(table, row, coding, first, last, position in the message)``."""
+    yield "headers", message_id, PLAIN, 0, header, 0
+    coding &= ~IN_PIECES
+    at, used = header, 0
+    cuts: Iterator[tuple[int, int, int, int]] = connection.execute(
+        "SELECT c.position, a.id, a.size, a.coding FROM cuts c JOIN attachments a ON a.id = c.attachment_id"
+        " WHERE c.message_id = ? ORDER BY c.position",
+        (message_id,),
+    )
+    for position, attachment, size, packed in cuts:
+        yield "bodies", message_id, coding, used, used + position - at, at
+        yield "attachments", attachment, packed, 0, size, position
+        used += position - at
+        at = position + size
+    yield "bodies", message_id, coding, used, used + (1 << 62), at
+
+
+def _stretch(connection: apsw.Connection, table: str, row_id: int, coding: int, start: int, end: int) -> bytes:
+    """Octets of one stored piece; fewer where it ends before."""
+    blob = connection.blob_open("main", table, "data", row_id, False)
+    try:
+        if coding == ZSTD:
+            return _decompressed(blob.read())[start:end]
+        if coding == PLAIN:
+            return _piece(blob, start, end)
+        (count,) = struct.unpack("<I", _piece(blob, 0, 4))
+        frames = _ends(_piece(blob, 0, 4 + 4 * count))[start // FRAME : -(-end // FRAME)]
+        found = b"".join([_decompressed(_piece(blob, *frame)) for frame in frames])
+        return found[start % FRAME :][: end - start]
+    finally:
+        blob.close()
+
+
+def _piece(blob: apsw.Blob, start: int, end: int) -> bytes:
+    start = min(start, blob.length())
+    blob.seek(start)
+    return blob.read(min(end, blob.length()) - start)

@@ -226,6 +226,11 @@ class DirectMailbox(RemoteMailbox):
             async for batch in rest:
                 yield batch
 
+    async def octets(self, message: int, start: int, end: int) -> bytes:
+        """See the interface."""
+        there = super().octets
+        return await self._either(lambda here: here.octets(message, start, end), lambda: there(message, start, end))
+
     async def search(self, folder_id: int, program: Key) -> list[int]:
         """See the interface."""
         there = super().search

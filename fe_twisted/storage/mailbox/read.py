@@ -9,7 +9,7 @@ import apsw
 
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Column, Row
-from fe_twisted.storage.mailbox.content import assemble
+from fe_twisted.storage.mailbox.content import assemble, handle_of
 from fe_twisted.storage.mailbox.rows import imap_date_of_iso, spans
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
@@ -35,7 +35,11 @@ _EXPRESSION: dict[Column, str] = {
     "content": "NULL",
 }
 _IN_MESSAGES = frozenset({"size", "envelope", "bodystructure", "body", "parts", "emailid", "threadid"})
-_CONTENT = ", e.message_id, h.data, b.coding, b.data, EXISTS(SELECT 1 FROM cuts c WHERE c.message_id = e.message_id)"
+#: A body that is read in pieces has a coding of at least 4 (content.IN_PIECES); its message has a number for a content.
+_CONTENT = (
+    ", e.message_id, h.data, b.coding, CASE WHEN b.coding < 4 THEN b.data END,"
+    " EXISTS(SELECT 1 FROM cuts c WHERE c.message_id = e.message_id)"
+)
 
 
 def read_rows(
@@ -86,7 +90,7 @@ def _batch(
         for row in cursor.execute(sql, parameters):
             values = row[:width]
             if whole >= 0:
-                content = assemble(connection, *row[width + 1 :])
+                content = assemble(connection, *row[width + 1 :]) if row[width + 4] is not None else handle_of(connection, row[width + 1])
                 values = (*values[:whole], content, *values[whole + 1 :])
             batch.append(values)
             octets += sum(len(value) for value in values if isinstance(value, bytes))

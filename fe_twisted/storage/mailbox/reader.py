@@ -15,6 +15,7 @@ from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
 from fe_twisted.storage.mailbox import folders, metadata, quota, view
 from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus, Quota, Row, Selected
+from fe_twisted.storage.mailbox.content import read_octets
 from fe_twisted.storage.mailbox.read import read_rows
 from fe_twisted.storage.mailbox.rows import folder_of, selectable
 from fe_twisted.storage.mailbox.search import needs_text, search
@@ -99,6 +100,10 @@ class Reader:
             if self._clock.seconds() - began > FAIR_SECONDS:
                 await self._turn()
                 began = self._clock.seconds()
+
+    async def octets(self, message: int, start: int, end: int) -> bytes:
+        """See the interface."""
+        return self._read(lambda c: read_octets(c, message, start, end))
 
     async def search(self, folder_id: int, program: Key) -> list[int]:
         """See the interface; what looks into texts runs in a thread, one at a time."""

@@ -212,6 +212,7 @@ class RemoteMailbox:
     select = write(Mailbox.select)
     changes = write(Mailbox.changes)
     vanished = read(Mailbox.vanished)
+    octets = read(Mailbox.octets)
     create = write(Mailbox.create)
     delete = write(Mailbox.delete)
     rename = write(Mailbox.rename)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
-from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, Refused, TryCreate
+from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, NoSuchMessage, Refused, TryCreate
 from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.imap.search import All, And, Body, Compare, Date, DateOf, Flag, Header, Key, Not, Or, Size, Uids
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
-from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, SEEN, Mailbox, NewMessage
+from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, LARGE, SEEN, Mailbox, NewMessage
 from fe_twisted.storage.mailbox.direct import DirectMailbox, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
@@ -335,3 +335,18 @@ def test_a_message_takes_the_place_of_another(mailbox: Mailbox) -> None:
     replaced = run(mailbox.replace(folder_id(mailbox), 1, "INBOX", NewMessage(mail(3), frozenset({"\\Draft"}))))
     assert list(replaced.uids) == [3]
     assert rows(mailbox, "INBOX", "uid", "content") == [(2, mail(2)), (3, mail(3))]
+
+
+def test_large_messages_are_read_in_stretches(mailbox: Mailbox) -> None:
+    """Small and large ones in one answer; a large one is a number, by which its octets can be had."""
+    large = b"Subject: large\r\n\r\n" + b"".join(b"line %d\r\n" % number for number in range(LARGE // 10))
+    assert len(large) > LARGE
+    add(mailbox, mail(1), large, mail(2), large + b"more\r\n")
+    (first,), (second,), (third,), (fourth,) = rows(mailbox, "INBOX", "content")
+    assert (first, third) == (mail(1), mail(2))
+    assert [number & 0xFFFFFFFF for number in (second, fourth)] == [len(large), len(large) + 6]
+    assert run(mailbox.octets(second, 0, len(large))) == large
+    assert run(mailbox.octets(second, 1000, 300_000)) == large[1000:300_000]
+    assert run(mailbox.octets(fourth, len(large) - 1, 1 << 31)) == b"\nmore\r\n"
+    with pytest.raises(NoSuchMessage):
+        run(mailbox.octets(99 << 32 | 5, 0, 5))

@@ -68,6 +68,7 @@ READS: dict[str, Callable[[Any, int], Any]] = {
     "changes": lambda mailbox, inbox: mailbox.changes(inbox, 1, 1, claim_recent=True),
     "vanished": lambda mailbox, inbox: mailbox.vanished(inbox, 0),
     "fetch": lambda mailbox, inbox: collect(mailbox.fetch(inbox, ALL, ["uid", "content"])),
+    "octets": lambda mailbox, inbox: mailbox.octets(1 << 32, 2, 40),
     "search": lambda mailbox, inbox: mailbox.search(inbox, Header("subject", "number")),
     "sort": lambda mailbox, inbox: mailbox.sort(inbox, All(), [Criterion(SortKey.SUBJECT, False)]),
     "thread": lambda mailbox, inbox: mailbox.thread(inbox, All(), Algorithm.REFERENCES),
