@@ -40,15 +40,23 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     :raises MailError: the directory is damaged, too new or cannot be reached.
     """
     server_key = load_server_key(settings.server_key_file, credentials=os.environ.get("CREDENTIALS_DIRECTORY"))
-    # SQLAlchemy's name of the driver that is installed; people write the plain form, which is the one in PostgreSQL's manual.
-    url = settings.directory_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    directory = open_directory(url or settings.directory_file, directory_key(server_key), create=create)
+    directory = directory_of(settings, server_key, create=create)
     try:
         files = MailboxFiles(settings.mailbox_folder, settings.cipher)
     except OSError:
         directory.close()
         raise
     return Store(server_key, directory, files, Accounts(directory, files))
+
+
+def directory_of(settings: Settings, server_key: bytes, *, create: bool = False) -> SqlDirectory:
+    """The directory that the settings name.
+
+    :raises BadSettings, MailError: as :func:`open_store`.
+    """
+    # SQLAlchemy's name of the driver that is installed; people write the plain form, which is the one in PostgreSQL's manual.
+    url = settings.directory_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return open_directory(url or settings.directory_file, directory_key(server_key), create=create)
 
 
 @contextlib.contextmanager

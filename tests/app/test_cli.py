@@ -70,7 +70,7 @@ def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[
 
 def test_the_verbs_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path, _ in verbs()} == {
-        "init", "check", "config describe", "version", "domain add", "domain list", "domain remove",
+        "init", "check", "config describe", "directory copy", "version", "domain add", "domain list", "domain remove",
         "alias add", "alias list", "alias show", "alias remove", "alias password", "alias set", "alias disable", "alias enable",
         "mailbox check", "mailbox stats", "mailbox export", "link token", "link join", "reload", "status",
     }  # fmt: skip

@@ -15,6 +15,7 @@ import click
 from fe_twisted.app.cli.alias import alias
 from fe_twisted.app.cli.check import check
 from fe_twisted.app.cli.config import config
+from fe_twisted.app.cli.directory import directory
 from fe_twisted.app.cli.domain import domain
 from fe_twisted.app.cli.init import init
 from fe_twisted.app.cli.link import link
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (init, check, domain, alias, mailbox, link, config, reload, status, version):
+for command in (init, check, directory, domain, alias, mailbox, link, config, reload, status, version):
     cli.add_command(command)
 
 

@@ -483,6 +483,12 @@ class SqlDirectory:
         raise AssertionError("the second round returns or raises")
 
     @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """For :mod:`fe_twisted.storage.directory.copy`: a transaction that may write."""
+        with translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
     def _write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start, and counts the generation up."""
         with translated(), self._writer.begin() as connection:
