@@ -1,8 +1,10 @@
 """Octets under credit: items of any size, cut into pieces, and put together again.
 
 The receiver says how many octets may be on their way; the sender never sends more.  A receiver gives new credit when its consumer takes an
-item.  While it is still putting the first item together, there is nothing yet to take, so each piece gives its credit back at once: else an
+item.  While it is still putting the first item together, there is nothing yet to take, so each piece counts as taken at once: else an
 item larger than the window would never arrive.
+
+Credit is given back when it has come to half a window, because a frame for each piece would cost both sides more than the piece.
 """
 
 from __future__ import annotations
@@ -96,15 +98,17 @@ class Receiving:
     :param most: octets of one item at most.
     """
 
-    __slots__ = ("_allowed", "_held", "_most", "_owed", "_pieces", "_size", "ended", "waiting")
+    __slots__ = ("_allowed", "_due", "_most", "_owed", "_pieces", "_size", "_step", "ended", "waiting")
 
     def __init__(self, window: int = WINDOW, most: int = MAX_BODY) -> None:
         self._allowed = window
         self._most = most
         self._pieces: list[Buffer] = []
         self._size = 0
+        #: Octets of the item that is being put together, for which no credit is due yet; and octets for which it is due, but not given.
         self._owed = 0
-        self._held = 0
+        self._due = 0
+        self._step = (window or WINDOW) // 2
         #: Complete items that were not yet taken.
         self.waiting: deque[Item] = deque()
         #: Whether the stream has ended.
@@ -135,13 +139,15 @@ class Receiving:
                 raise Refusal(Reason.UNEXPECTED, "a stream that ends inside an item")
             self.ended = True
             return 0
-        return self.give(self._release()) if not self.waiting else 0
+        return self._release() if not self.waiting else 0
 
     def take(self) -> tuple[bytes, int]:
         """The next complete item, and the credit to give back; only when there is one waiting."""
         item = self.waiting.popleft()
-        credit = item.octets + (self._release() if not self.waiting else 0)
-        return item.data, 0 if self.ended else self.give(credit)
+        self._due += item.octets
+        if not self.waiting:
+            return item.data, self._release()
+        return item.data, self._enough()
 
     def give(self, octets: int) -> int:
         """Count credit that is being given."""
@@ -149,5 +155,14 @@ class Receiving:
         return octets
 
     def _release(self) -> int:
-        owed, self._owed = self._owed, 0
-        return owed
+        """Nothing waits to be taken: what has come of the next item is due too."""
+        self._due += self._owed
+        self._owed = 0
+        return self._enough()
+
+    def _enough(self) -> int:
+        """The credit to give now."""
+        if self.ended or self._due < self._step:
+            return 0
+        due, self._due = self._due, 0
+        return self.give(due)
