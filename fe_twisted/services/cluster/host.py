@@ -194,9 +194,10 @@ class Guest:
         raise self._refusal("unknown-method", UNKNOWN, method, mailbox)
 
     async def _watched(self, room: _Room, items: AsyncGenerator[Sequence[Buffer], None]) -> AsyncGenerator[Sequence[Buffer], None]:
-        """The same items; when the mailbox is closed to be moved on the way, that is said."""
+        """The same items, each with what has to be known before it; when the mailbox is closed to be moved on the way, that is said."""
         try:
             async for item in items:
+                self._tell_keywords(room)  # what the item's flags mean, before it
                 yield item
         except Exception as error:
             self._explain(room, error)

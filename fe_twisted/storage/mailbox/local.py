@@ -81,6 +81,8 @@ class LocalMailbox(Reader):
         self._poll = poll
         self._watchers: list[Watcher] = []
         self._keywords = load_keywords(self._reader)
+        #: The version of the file, as the reader knows it, in which these are all keywords.
+        self._seen = self._reader.data_version()
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
         self._collecting = False
         self._indexing = False
@@ -93,7 +95,14 @@ class LocalMailbox(Reader):
     # -- what needs no I/O ------------------------------------------------------------------------
 
     def keywords(self) -> tuple[str, ...]:
-        """See the interface."""
+        """See the interface.
+
+        A reader sees a commit before the reactor hears of it, and flags whose names are not known would be told as if they were not there.
+        """
+        if not self._closed:
+            seen = self._reader.data_version()
+            if seen != self._seen:
+                self._keywords, self._seen = load_keywords(self._reader), seen
         return self._keywords
 
     def modseq(self, folder_id: int) -> int:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from fe_twisted.base.errors import AlreadyExists, DamagedFile, Later
 from fe_twisted.protocols.imap.ranges import iterate
 from fe_twisted.protocols.imap.search import Text
-from fe_twisted.storage.mailbox.api import NewMessage
+from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, NewMessage
 from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
 from fe_twisted.storage.mailbox.local import INDEX_PAUSE, LocalMailbox, open_mailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
@@ -72,6 +73,37 @@ def test_a_watcher_that_fails_takes_nothing_back(mailbox: LocalMailbox) -> None:
     inbox = folder_id(mailbox)
     assert run(mailbox.append("INBOX", [NewMessage(mail(1))])).uids == [1]
     assert heard == [(inbox, mailbox.modseq(inbox))]
+
+
+def test_a_keyword_is_known_as_soon_as_a_message_has_it(files: MailboxFiles, clock: Clock) -> None:
+    """A reader sees a commit before the reactor hears of it; flags without a name would be told as if they were not there."""
+    files.create(ID, KEY)
+    held: list[Deferred[None]] = []
+
+    def slow_to_tell(work: Callable[[], Any]) -> Deferred[Any]:
+        """A thread whose work is done, and whose word of it is under way."""
+        done = at_once(work)
+        if not holding:
+            return done
+        told: Deferred[None] = Deferred()
+        held.append(told)
+        return told.addCallback(lambda _: done)
+
+    holding = False
+    mailbox = run(open_mailbox(files, ID, KEY, slow_to_tell, clock, nothing_waits))
+    add(mailbox, mail(1))
+    inbox = folder_id(mailbox)
+    holding = True
+    storing = Deferred.fromCoroutine(mailbox.store(inbox, ALL, "add", frozenset({"$Word"})))
+    ((flags,),) = rows(mailbox, "INBOX", "flags")
+    assert flags >> FIRST_KEYWORD_BIT == 1
+    assert mailbox.keywords() == ("$Word",)
+    holding = False
+    for each in held:
+        each.callback(None)
+    assert storing.called
+    run(mailbox.close())
+    assert mailbox.keywords() == ("$Word",), "a session may still be writing its last line"
 
 
 def test_the_key_is_not_kept_in_the_clear(files: MailboxFiles, clock: Clock) -> None:

@@ -222,6 +222,23 @@ def test_a_slow_secondary_hears_of_the_newest_only_and_before_its_answers(world:
     other.stop()
 
 
+def test_what_flags_mean_is_known_before_a_row_with_them(world: World) -> None:
+    """The primary's reader sees a commit before the primary hears of it: here it never does."""
+    mailbox = world.open()
+    add(mailbox, mail(1))
+    inbox = folder_id(mailbox)
+    other = run(open_mailbox(world.files, ID, KEY, at_once, world.clock, nothing_waits))
+    run(other.store(inbox, ALL, "add", frozenset({"$Word"})))
+    run(other.close())
+    assert mailbox.keywords() == ()
+
+    async def names() -> list[tuple[str, ...]]:
+        return [mailbox.keywords() async for batch in mailbox.fetch(inbox, ALL, ["flags"])]
+
+    assert run(names()) == [("$Word",)]
+    run(mailbox.close())
+
+
 def test_those_who_watch_catch_up_after_the_link_was_down(world: World) -> None:
     mailbox = world.open()
     inbox = folder_id(mailbox)
