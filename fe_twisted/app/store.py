@@ -46,7 +46,8 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     except OSError:
         directory.close()
         raise
-    return Store(server_key, directory, files, Accounts(directory, files))
+    location = settings.location if settings.role == "primary" else ""
+    return Store(server_key, directory, files, Accounts(directory, files, location=location))
 
 
 def directory_of(settings: Settings, server_key: bytes, *, create: bool = False) -> SqlDirectory:

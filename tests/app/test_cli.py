@@ -71,8 +71,8 @@ def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[
 def test_the_verbs_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path, _ in verbs()} == {
         "init", "check", "config describe", "directory copy", "version", "domain add", "domain list", "domain remove",
-        "alias add", "alias list", "alias show", "alias remove", "alias password", "alias set", "alias disable", "alias enable",
-        "mailbox check", "mailbox stats", "mailbox export", "link token", "link join", "reload", "status",
+        "alias add", "alias list", "alias show", "alias remove", "alias password", "alias set", "alias move",
+        "alias disable", "alias enable", "mailbox check", "mailbox stats", "mailbox export", "link token", "link join", "reload", "status",
     }  # fmt: skip
 
 
@@ -307,3 +307,23 @@ def test_as_a_process(shell: Shell) -> None:
     assert done.returncode == 1
     assert json.loads(done.stdout)["code"] == "not_found"
     assert done.stderr == ""
+
+
+def test_an_alias_without_a_mailbox_is_only_placed(shell: Shell) -> None:
+    with (shell.data / "forwardemail.toml").open("a") as file:
+        file.write('primaries = ["two=wss://two.example.org:4190"]\n')
+    shell("domain", "add", "example.org")
+    assert shell.json("alias", "add", "there@example.org", "--location", "two")["location"] == "two"
+    assert shell.json("alias", "add", "me@example.org")["location"] == "local"
+    assert "no mailbox yet" in shell("alias", "move", "me@example.org", "two")
+    assert shell.json("alias", "show", "me@example.org")["location"] == "two"
+    assert "on the box of that primary" in shell.json("alias", "password", "me@example.org", status=1)["error"]
+    assert shell.json("alias", "move", "me@example.org", "local")["location"] == "local"
+    shell("alias", "password", "me@example.org")
+
+
+def test_a_move_that_cannot_be_says_why(shell: Shell, alias: str) -> None:
+    assert "name: local" in shell.json("alias", "move", "me@example.org", "nowhere", status=1)["error"]
+    assert shell.json("alias", "move", "nobody@example.org", "local", status=1)["code"] == "not_found"
+    assert "the server is not running" in shell.json("alias", "move", "me@example.org", "local", status=1)["error"]
+    assert "no location nowhere" in shell.json("alias", "add", "new@example.org", "--location", "nowhere", status=1)["error"]

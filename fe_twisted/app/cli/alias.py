@@ -7,15 +7,22 @@ from typing import Any
 
 import click
 
+from fe_twisted.app.ask import ask
 from fe_twisted.app.cli.terminal import password_from_input, table, terminal, verb
 from fe_twisted.app.store import opened
-from fe_twisted.base.errors import Refused
+from fe_twisted.base.errors import BadSettings, Refused
+from fe_twisted.base.settings import Settings
+from fe_twisted.protocols.cluster.values import decode, encode
 from fe_twisted.servers.imap.capability import HIDEABLE
 from fe_twisted.services.accounts.admin import Action, NewPassword
+from fe_twisted.services.cluster.move import DONE, MOVE, Done, Move
 from fe_twisted.storage.directory.api import Alias
 
 #: Names as CAPABILITY has them, in any case.
 _CAPABILITY = click.Choice(HIDEABLE, case_sensitive=False)
+
+#: Seconds that a move may take: a day, for a large mailbox over a slow line.
+MOVE_TIMEOUT = 86_400.0
 
 
 @click.group()
@@ -38,12 +45,16 @@ def facts(alias: Alias) -> dict[str, Any]:
 
 @alias.command("add")
 @click.argument("address")
+@click.option("--location", metavar="NAME", help="The primary that will have its mailbox; the one on this box if left out.")
 @verb
-def add(address: str) -> None:
+def add(address: str, location: str | None) -> None:
     """Take mail for an address; it can be used once it has a password."""
     out = terminal()
-    with opened(out.settings()) as store:
-        made = store.accounts.add_alias(address)
+    settings = out.settings()
+    if location is not None:
+        _expect_location(settings, location)
+    with opened(settings) as store:
+        made = store.accounts.add_alias(address, location)
     out.say(f"{made.address} was added. Next, its password: forwardemail alias password {made.address}", facts(made))
 
 
@@ -75,6 +86,7 @@ def show(address: str) -> None:
         ("address", found.address),
         ("state", str(found.state)),
         ("mailbox", found.mailbox_id or "none, it has no password yet"),
+        ("location", found.location),
         ("mail waiting", "yes" if waiting else "no"),
         ("created", found.created_at),
         ("hidden", ", ".join(found.hidden) or "nothing"),
@@ -151,6 +163,43 @@ def set_(address: str, hide: tuple[str, ...], show_: tuple[str, ...]) -> None:
     with opened(out.settings()) as store:
         found = store.accounts.hide(address, hide, show_)
     out.say(f"Clients of {found.address} do not see: {', '.join(found.hidden) or 'nothing is hidden'}.", facts(found))
+
+
+@alias.command("move")
+@click.argument("address")
+@click.argument("location")
+@verb
+def move(address: str, location: str) -> None:
+    """Move a mailbox to the primary LOCATION while it is being used. Run this where the mailbox is, with the server running.
+
+    The old copy is deleted when the other primary has written the mailbox to its disk, has read it again and found it the same, and the
+    directory says that it is there. If this is interrupted, repeat it.
+    """
+    out = terminal()
+    settings = out.settings()
+    _expect_location(settings, location)
+    with opened(settings) as store:
+        found = store.accounts.show_alias(address)
+        if found.mailbox_id is None:
+            found = store.accounts.place_alias(address, location)
+            out.say(f"{found.address} has no mailbox yet; its first password makes it at {location}.", facts(found) | {"octets": 0})
+            return
+    body = encode(MOVE, Move(found.mailbox_id, location))
+    done: Done = decode(DONE, ask(settings, "move", body, timeout=MOVE_TIMEOUT))
+    with opened(settings) as store:
+        found = store.accounts.show_alias(address)
+    left = "" if done.tidy else f"\nWhat is left here is handed over and removed when {location} can be reached again."
+    waiting = f", with {done.messages} messages that waited" if done.messages else ""
+    text = f"{found.address} is at {found.location} now ({done.octets:,} octets{waiting}).{left}"
+    out.say(text, facts(found) | {"octets": done.octets, "messages": done.messages, "tidy": done.tidy})
+
+
+def _expect_location(settings: Settings, location: str) -> None:
+    """:raises BadSettings: a name that nothing in the settings explains."""
+    known = {settings.location, *settings.elsewhere()} if settings.role == "primary" else set(settings.elsewhere())
+    if location not in known and known != {""}:
+        names = ", ".join(sorted(known)) or "none"
+        raise BadSettings(f"there is no location {location}; the settings location and primaries name: {names}")
 
 
 @alias.command("enable")

@@ -55,6 +55,7 @@ def _utc_now() -> datetime.datetime:
 class Accounts:
     """The administrative actions over a directory and the mailbox files.
 
+    :param location: what the directory calls the primary whose files these are; empty on a box without mailboxes.
     :param now: the current time, aware.
     :param random: octets from a cryptographic source.
     """
@@ -64,11 +65,13 @@ class Accounts:
         directory: Directory,
         files: MailboxStore,
         *,
+        location: str = "local",
         now: Callable[[], datetime.datetime] = _utc_now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._directory = directory
         self._files = files
+        self._location = location
         self._now = now
         self._random = random
 
@@ -100,13 +103,17 @@ class Accounts:
 
     # -- aliases ----------------------------------------------------------------------------------
 
-    def add_alias(self, address: str) -> Alias:
+    def add_alias(self, address: str, location: str | None = None) -> Alias:
         """Take mail for an address.  It has no mailbox until :meth:`new_password` makes one.
 
+        :param location: which primary will have the mailbox; None for the one whose files these are.
         :raises AlreadyExists, UnknownDomain, BadAddress:
+        :raises Refused: these are nobody's, and no location was given.
         """
+        if not (location or self._location):
+            raise Refused("this box has no mailboxes; say which primary will have this one")
         try:
-            return self._directory.add_alias(address)
+            return self._directory.add_alias(address, location or self._location)
         except UnknownDomain as error:
             domain = parse_address(address).domain
             raise UnknownDomain(f"{domain} is not a domain of this server; add it first") from error
@@ -115,11 +122,23 @@ class Accounts:
         """Remove an alias with its mailbox and all mail in it.
 
         :raises NotFound, BadAddress:
+        :raises Refused: the mailbox is at another primary.
         """
+        alias = self.show_alias(address)
+        if alias.mailbox_id is not None:
+            self._expect_here(alias)
         removed = self._directory.remove_alias(address)
         if removed.mailbox_id is not None:
             self._files.delete(removed.mailbox_id)
         return removed
+
+    def place_alias(self, address: str, location: str) -> Alias:
+        """Say which primary will have the mailbox of an alias that has none yet.
+
+        :raises NotFound, BadAddress:
+        :raises Busy: it has one meanwhile; nothing was changed.
+        """
+        return self._directory.place_alias(address, location)
 
     def aliases(self, domain: str | None = None) -> list[Alias]:
         """All, or those of one domain, by address.
@@ -178,10 +197,13 @@ class Accounts:
             out for good, so whoever prints it does it here: if printing fails, or the power does, the old password is still good.
         :raises WrongPassword: the current password opens no key slot.
         :raises Refused: there is a mailbox, and not exactly one of the two was said.
+        :raises Refused: a mailbox is to be made or discarded, and its files are at another primary.
         :raises Busy: somebody else changed it at the same time; nothing was done.
         :raises NotFound, BadAddress:
         """
         alias = self.show_alias(address)
+        if alias.mailbox_id is None or discard_mailbox:
+            self._expect_here(alias)
         if alias.mailbox_id is None:
             if current_password is not None:
                 raise Refused(f"{alias.address} has no mailbox yet, so it has no current password; leave it out")
@@ -215,11 +237,22 @@ class Accounts:
 
     def check(self) -> list[str]:
         """What directory and files disagree about, as sentences; empty when all is well."""
-        named = {alias.mailbox_id: alias.address for alias in self._directory.aliases() if alias.mailbox_id and alias.location == "local"}
+        owners = {alias.mailbox_id: alias for alias in self._directory.aliases() if alias.mailbox_id}
+        here = {id for id, alias in owners.items() if alias.location == self._location}
         there = set(self._files.ids())
-        missing = [f"the mailbox file {id} of {named[id]} is missing; restore it from a backup" for id in sorted(named.keys() - there)]
-        orphans = [f"the mailbox file {id} belongs to no alias; it can be deleted" for id in sorted(there - named.keys())]
-        return missing + orphans
+        missing = [f"the mailbox file {id} of {owners[id].address} is missing; restore it from a backup" for id in sorted(here - there)]
+        moved = [
+            f"the mailbox {id} of {owners[id].address} is at {owners[id].location}, and a copy of its file is here; "
+            "the server removes it once that primary has confirmed that it has the mailbox"
+            for id in sorted(there & (owners.keys() - here))
+        ]
+        orphans = [f"the mailbox file {id} belongs to no alias; it can be deleted" for id in sorted(there - owners.keys())]
+        return missing + moved + orphans
+
+    def _expect_here(self, alias: Alias) -> None:
+        """:raises Refused: its files are not these."""
+        if alias.location != self._location:
+            raise Refused(f"the mailbox of {alias.address} belongs to the primary {alias.location}; do this on the box of that primary")
 
     def _make_mailbox(self, alias: Alias, show: Callable[[NewPassword], None] | None) -> NewPassword:
         """A new mailbox in the place of the old one, if there is an old one."""

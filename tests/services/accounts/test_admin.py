@@ -404,3 +404,31 @@ def test_a_slot_that_cannot_be_read_spoils_itself_only(accounts: Accounts, direc
     directory.set_mailbox(alias.id, alias.mailbox_id, b"public", slots, replaces=alias.mailbox_id)
     accounts.new_password(HELLO, current_password=made.password)
     assert {slot.kdf for slot in directory.key_slots(alias.id)} == {"of the future", "hkdf-sha256"}
+
+
+def test_a_mailbox_at_another_primary_is_made_and_deleted_there(accounts: Accounts, directory: SqlDirectory, files: MailboxFiles) -> None:
+    made = accounts.new_password(HELLO)
+    mailbox_id = accounts.show_alias(HELLO).mailbox_id or ""
+    directory.set_location(mailbox_id, "two", replaces="local")
+    assert ["a copy of its file is here" in problem for problem in accounts.check()] == [True]
+    with pytest.raises(Refused, match="primary two"):
+        accounts.remove_alias(HELLO)
+    with pytest.raises(Refused, match="primary two"):
+        accounts.new_password(HELLO, discard_mailbox=True)
+    assert files.exists(mailbox_id)
+    again = accounts.new_password(HELLO, current_password=made.password)
+    assert accounts.unlock(HELLO, again.password)[1], "a password is a matter of the directory alone"
+    there = Accounts(directory, files, location="two")
+    assert there.check() == [] and there.add_alias("new@example.com").location == "two"
+    there.remove_alias(HELLO)
+    assert not files.exists(mailbox_id)
+
+
+def test_a_box_without_mailboxes_makes_none(directory: SqlDirectory, files: MailboxFiles, accounts: Accounts) -> None:
+    nowhere = Accounts(directory, files, location="")
+    with pytest.raises(Refused, match="say which primary"):
+        nowhere.add_alias("new@example.com")
+    assert nowhere.add_alias("new@example.com", "two").location == "two"
+    with pytest.raises(Refused, match="primary two"):
+        nowhere.new_password("new@example.com")
+    assert files.ids() == []
