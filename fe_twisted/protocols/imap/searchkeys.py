@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from fe_twisted.base.errors import UnknownCharset
+from fe_twisted.base.errors import BadSyntax, UnknownCharset
 from fe_twisted.protocols.imap import charsets, elements
 from fe_twisted.protocols.imap.commands import SAVED, Partial, Search
 from fe_twisted.protocols.imap.grammar import MAX_NUMBER, MAX_NUMBER64, Reader
@@ -258,8 +258,12 @@ def _regex(program: _Program) -> Key:
     if name not in _REGEX_FIELDS:
         program.reader.fail(f"expected one of {', '.join(_REGEX_FIELDS)}", start)
     program.reader.space()
+    start = program.reader.at
     pattern = program.text()
-    compiled(pattern)
+    try:
+        compiled(pattern)
+    except BadSyntax as error:
+        program.reader.fail(error.public, start)
     return Regex(name.lower(), pattern)
 
 
