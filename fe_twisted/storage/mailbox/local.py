@@ -15,12 +15,13 @@ from fe_twisted.base.errors import MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox import answers, folders, grams, messages, metadata, view
+from fe_twisted.storage.mailbox import answers, folders, grams, messages, metadata
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
     Copied,
     Expunged,
+    FolderStatus,
     NewMessage,
     Selected,
     Stored,
@@ -31,7 +32,8 @@ from fe_twisted.storage.mailbox.files import CHECKPOINT_PAGES, MailboxFiles, pla
 from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.prepared import Prepared, prepare
 from fe_twisted.storage.mailbox.reader import Reader
-from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso
+from fe_twisted.storage.mailbox.recent import Claims
+from fe_twisted.storage.mailbox.rows import Outcome, folder_rows, iso, selectable
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread, Writer
 
@@ -78,6 +80,7 @@ class LocalMailbox(Reader):
         super().__init__(reading, connect, run_in_thread, clock)
         self.id = mailbox_id
         self._writer = Writer(writing, run_in_thread, checkpoint_pages=CHECKPOINT_PAGES)
+        self._claims = Claims(self._writer)
         self._poll = poll
         self._watchers: list[Watcher] = []
         self._keywords = load_keywords(self._reader)
@@ -121,31 +124,38 @@ class LocalMailbox(Reader):
 
     # -- folders ----------------------------------------------------------------------------------
 
+    async def status(self, name: str) -> FolderStatus:
+        """See the interface."""
+        return self._read(lambda c: folders.status_of(self._claims.row(selectable(c, name))))
+
+    def selected(self, name: str) -> Selected:
+        """See :class:`Reader`."""
+        found = super().selected(name)
+        return self._claims.left(found, found.folder_id)
+
+    def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
+        """See :class:`Reader`."""
+        return self._claims.left(super().changed(folder_id, since, uidnext), folder_id)
+
     async def select(self, name: str, *, claim_recent: bool) -> Selected:
         """See the interface."""
-        selected = self.selected(name)
-        if not claim_recent or not (selected.recent or self._answered()):
-            return selected
-
-        def claim(connection: apsw.Connection) -> Outcome[Selected]:
-            now = view.select_folder(connection, name)
-            view.claim_recent(connection, now.folder_id, now.status.uidnext)
-            return Outcome(now)
-
-        return await self._write(claim)
+        if not claim_recent:
+            return self.selected(name)
+        once = answers.take()
+        key = once.key if once is not None else None
+        found: Selected = self._claims.answered(key) or self.selected(name)
+        self._claims.claim(found, found.folder_id, found.status.uidnext, key)
+        return found
 
     async def changes(self, folder_id: int, since: int, uidnext: int, *, claim_recent: bool) -> Changes:
         """See the interface."""
-        found = self.changed(folder_id, since, uidnext)
-        if not claim_recent or not (found.recent or self._answered()):
-            return found
-
-        def claim(connection: apsw.Connection) -> Outcome[Changes]:
-            now = view.changes_since(connection, folder_id, since, uidnext)
-            view.claim_recent(connection, folder_id, now.uidnext)
-            return Outcome(now)
-
-        return await self._write(claim)
+        if not claim_recent:
+            return self.changed(folder_id, since, uidnext)
+        once = answers.take()
+        key = once.key if once is not None else None
+        found: Changes = self._claims.answered(key) or self.changed(folder_id, since, uidnext)
+        self._claims.claim(found, folder_id, found.uidnext, key)
+        return found
 
     async def create(self, name: str, special_use: str = "") -> str:
         """See the interface."""
@@ -260,11 +270,6 @@ class LocalMailbox(Reader):
             return await change()
         finally:
             answers.current.reset(token)
-
-    def _answered(self) -> bool:
-        """Whether the call that is going on was answered before."""
-        once = answers.current.get()
-        return once is not None and self._read(lambda c: answers.answered(c, once.key)) is not None
 
     # -- for the merge and the registry -----------------------------------------------------------
 

@@ -11,7 +11,7 @@ from fe_twisted.protocols.imap.ranges import subtract
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Changes, Selected
 from fe_twisted.storage.mailbox.folders import status_of
-from fe_twisted.storage.mailbox.rows import FolderRow, Outcome, entry_id, folder_of, runs, selectable, uid_of
+from fe_twisted.storage.mailbox.rows import FolderRow, entry_id, folder_of, runs, selectable, uid_of
 from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 
 
@@ -48,14 +48,9 @@ def _present(connection: apsw.Connection, folder: FolderRow) -> Ranges:
     return runs(uid_of(entry) for (entry,) in connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", span))
 
 
-def claim_recent(connection: apsw.Connection, folder_id: int, upto: int) -> Outcome[int]:
-    r"""Make all UIDs below ``upto`` no longer ``\Recent`` for others; the value is the first UID that is the caller's."""
-    first = connection.execute("SELECT first_recent FROM folders WHERE id = ?", (folder_id,)).get
-    if first is None:
-        return Outcome(upto)
-    if first < upto:
-        connection.execute("UPDATE folders SET first_recent = ? WHERE id = ?", (upto, folder_id))
-    return Outcome(int(first))
+def claim_recent(connection: apsw.Connection, folder_id: int, upto: int) -> None:
+    r"""Make all UIDs below ``upto`` no longer ``\Recent`` for others."""
+    connection.execute("UPDATE folders SET first_recent = ?1 WHERE id = ?2 AND first_recent < ?1", (upto, folder_id))
 
 
 def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidnext: int) -> Changes:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fe_twisted.storage.mailbox.api import Changes
 from tests.servers.imap.house import Client, House, mail
 from tests.storage.mailbox.driving import collect, run
 
@@ -214,8 +215,20 @@ def test_idle_tells_the_first_change_at_once_and_the_next_ones_together(house: H
     assert client.lines() == ["* 4 EXISTS", "* 4 RECENT"]
 
 
-def test_done_waits_for_what_is_being_told(house: House) -> None:
-    """New mail needs a write (it is claimed as recent), and DONE comes while that write is under way."""
+def slow_to_tell(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a change is told of when a thread has worked, as by a mailbox that another process has open."""
+    changes = house.mailbox.changes
+
+    async def slow(*arguments: Any, **named: Any) -> Changes:
+        await house.threads.run(lambda: None)
+        return await changes(*arguments, **named)
+
+    monkeypatch.setattr(house.mailbox, "changes", slow)
+
+
+def test_done_waits_for_what_is_being_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DONE comes while the news is under way."""
+    slow_to_tell(house, monkeypatch)
     client = house.login("INBOX")
     client.send(b"i IDLE\r\n")
     house.clock.advance(1)
@@ -229,7 +242,8 @@ def test_done_waits_for_what_is_being_told(house: House) -> None:
     assert client.lines() == ["* 1 EXISTS", "* 1 RECENT", "i OK IDLE completed"]
 
 
-def test_a_client_that_leaves_while_it_is_being_told(house: House) -> None:
+def test_a_client_that_leaves_while_it_is_being_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_to_tell(house, monkeypatch)
     client = house.login("INBOX")
     client.send(b"i IDLE\r\n")
     house.clock.advance(1)
