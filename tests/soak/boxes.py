@@ -246,5 +246,3 @@ def _offset() -> int:
 def _init(daemon: Daemon, *arguments: str) -> None:
     done = daemon.run("init", "--data", str(daemon.data), "--development", "--port-offset", str(daemon.offset), *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-
-

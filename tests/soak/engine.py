@@ -1,7 +1,7 @@
 """A mixed load, faults at random moments, and the audit afterwards.
 
-``SOAK_SECONDS`` says how long a scenario goes on; the seed is printed, and ``SOAK_SEED`` sets it.  The same seed gives the same faults at the
-same moments and the same wishes of each client; what comes of them is up to the machine.
+``SOAK_SECONDS`` says how long a scenario goes on; the seed is printed, and ``SOAK_SEED`` sets it.  The same seed gives the same faults at
+the same moments and the same wishes of each client; what comes of them is up to the machine.
 """
 
 from __future__ import annotations
@@ -130,5 +130,3 @@ def opened(service: Service) -> list[str]:
             if "/mailboxes/" in target and ".sqlite" in target:
                 found.append(f"{pid}: {target}")
     return found
-
-
