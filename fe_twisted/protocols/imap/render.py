@@ -26,7 +26,7 @@ from fe_twisted.base.errors import ImapStatus, Theirs
 from fe_twisted.protocols.imap.commands import FetchItem, Section
 from fe_twisted.protocols.imap.strings import astring, flag_list, literal, mailbox_name, quoted, string
 from fe_twisted.protocols.mime.parts import load
-from fe_twisted.protocols.mime.section import decode, fields, find, place
+from fe_twisted.protocols.mime.section import SUMMARY, decode, fields, find, place
 from fe_twisted.protocols.mime.section import section as cut
 
 __all__ = [
@@ -256,6 +256,9 @@ def _sized(item: FetchItem, octets_of: _Octets, *, binary: bool) -> _Write:
 
 def _octets(section: Section, columns: dict[str, int]) -> _Octets:
     """What a section names, from as few columns as will do."""
+    if "header" not in columns and _in_summary(section):
+        summary_at = columns.setdefault("summary", len(columns))
+        return lambda row: fields(row[summary_at], section.fields) if row[summary_at] else b""
     if not section.path and section.text.startswith("HEADER"):
         header_at = columns.setdefault("header", len(columns))
         return lambda row: _of_header(section, row[header_at])
@@ -276,6 +279,10 @@ def _octets(section: Section, columns: dict[str, int]) -> _Octets:
         return Unread(content, *found, make=lambda raw: (fields(raw, section.fields, exclude=section.text == "HEADER.FIELDS.NOT"),))
 
     return octets_of
+
+
+def _in_summary(section: Section) -> bool:
+    return not section.path and section.text == "HEADER.FIELDS" and SUMMARY.issuperset(name.lower() for name in section.fields)
 
 
 def _of_header(section: Section, header: bytes) -> bytes | None:

@@ -67,6 +67,11 @@ def fields(header: bytes, names: Iterable[str], exclude: bool = False) -> bytes:
     :param header: a header with its empty line; without one there is none in what is returned either (RFC 9051 section 6.4.5.1: a message
         that has no body and no blank line).
     """
+    wanted = _pattern(tuple(names))
+    if not exclude and header.endswith(b"\n\r\n"):  # nearly always
+        # the line break in front, so that the expression begins with an octet that can be searched for fast
+        found = b"".join(wanted.findall(b"\n" + header))
+        return found[1:] + b"\n\r\n" if found else b"\r\n"
     blank = b"\r\n"
     if header.endswith((b"\n\r\n", b"\n\n")):
         header = header[: -2 if header.endswith(b"\r\n") else -1]
@@ -76,12 +81,48 @@ def fields(header: bytes, names: Iterable[str], exclude: bool = False) -> bytes:
         blank = b""
         if not header.endswith(b"\n"):
             header += b"\r\n"
-    wanted = _pattern(tuple(names))
-    lines = b"\n" + header  # so that the expression begins with an octet that can be searched for fast
+    lines = b"\n" + header
     if exclude:
         return wanted.sub(b"", lines)[1:] + blank
     found = b"".join(wanted.findall(lines))
     return found[1:] + b"\n" + blank if found else blank
+
+
+#: The fields of a summary, in lower case: those that mail clients ask for when they list messages.
+SUMMARY = frozenset(
+    {
+        "from",
+        "sender",
+        "reply-to",
+        "to",
+        "cc",
+        "bcc",
+        "subject",
+        "date",
+        "message-id",
+        "in-reply-to",
+        "references",
+        "newsgroups",
+        "lines",
+        "priority",
+        "x-priority",
+        "importance",
+        "content-type",
+        "content-description",
+        "list-id",
+        "list-post",
+        "list-subscribe",
+        "list-unsubscribe",
+        "x-label",
+        "x-original-to",
+        "x-tuid",
+    }
+)
+
+
+def summary(header: bytes) -> bytes:
+    """The fields of :data:`SUMMARY`, as :func:`fields` gives them; empty for a header without an empty line that has none of them."""
+    return fields(header, sorted(SUMMARY))
 
 
 @lru_cache(maxsize=256)

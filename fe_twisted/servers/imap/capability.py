@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """
 
     name: str
-    states: State
+    states: int
     commands: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     test: Callable[[Session], bool] | None = None

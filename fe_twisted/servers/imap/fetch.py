@@ -13,7 +13,7 @@ from fe_twisted.protocols.imap.ranges import count, from_sorted, intersect, reso
 from fe_twisted.protocols.imap.render import FetchPlan, Piece, Unread, compile_items
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.reply import Disconnected, Reply
-from fe_twisted.servers.imap.session import Session, arguments
+from fe_twisted.servers.imap.session import Session, Wire, arguments
 from fe_twisted.servers.imap.update import enable_condstore, names_uid
 from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import SEEN, Column, Row
@@ -130,22 +130,34 @@ async def _see(session: Session, view: View, plan: FetchPlan, telling: FetchPlan
 
 
 async def _send(session: Session, pieces: list[Piece]) -> None:
+    """Pieces in blocks that the transport can take at once."""
     wire = session.wire
+    block: list[bytes] = []
+    octets = 0
     wire.amid = True
     try:
         for piece in pieces:
             if isinstance(piece, Unread):
+                await _write(wire, block)
                 await _read_on(session, piece)
+                block, octets = [], 0
                 continue
-            if len(piece) <= PIECE:
-                wire.write(piece)
-                continue
-            for start in range(0, len(piece), PIECE):
-                wire.write(piece[start : start + PIECE])
-                await wire.drained()
+            block.append(piece)
+            octets += len(piece)
+            if octets >= PIECE:
+                await _write(wire, block)
+                block, octets = [], 0
+        wire.write(b"".join(block))
     finally:
         wire.amid = False
     await wire.drained()
+
+
+async def _write(wire: Wire, block: list[bytes]) -> None:
+    data = b"".join(block)
+    for start in range(0, len(data), PIECE):
+        wire.write(data[start : start + PIECE])
+        await wire.drained()
 
 
 async def _read_on(session: Session, unread: Unread) -> None:

@@ -19,13 +19,13 @@ from fe_twisted.storage.mailbox.api import Mailbox
 Arguments = TypeVar("Arguments")
 
 
-class State(enum.Flag):
-    """RFC 3501 section 3."""
+class State(enum.IntEnum):
+    """RFC 3501 section 3.  Several are an ``int``, not a ``Flag``: whether a state is among them is asked for every command."""
 
-    GREETED = enum.auto()
-    AUTHENTICATED = enum.auto()
-    SELECTED = enum.auto()
-    ENDED = enum.auto()
+    GREETED = 1
+    AUTHENTICATED = 2
+    SELECTED = 4
+    ENDED = 8
 
 
 class Notifier(Protocol):

@@ -40,10 +40,11 @@ Outcome = TypeVar("Outcome")
 class Entry(NamedTuple):
     """One command.
 
+    :param states: those in which it is allowed, as one number.
     :param expunges: EXPUNGE may be sent in its answer; with UID in front it always may (RFC 3501 section 7.4.1).
     """
 
-    states: State
+    states: int
     run: Callable[[Session, Command], Awaitable[Reply]]
     expunges: bool = True
 

@@ -40,7 +40,8 @@ LARGE = 1024 * 1024
 #:
 #: ``uid`` int · ``flags`` int mask · ``modseq`` int · ``size`` int (RFC822.SIZE) · ``internaldate`` bytes such as
 #: ``17-Jul-1996 02:44:25 -0700`` · ``savedate`` the same form · ``envelope`` bytes ``(…)`` · ``bodystructure`` bytes ``(…)`` with extension
-#: data · ``body`` bytes ``(…)`` without · ``header`` bytes, the header with its final empty line · ``content`` bytes, the whole message as
+#: data · ``body`` bytes ``(…)`` without · ``header`` bytes, the header with its final empty line · ``summary`` bytes,
+#: those fields of it that :data:`fe_twisted.protocols.mime.section.SUMMARY` names · ``content`` bytes, the whole message as
 #: received · ``parts`` bytes, see :func:`fe_twisted.protocols.mime.parts.load` · ``emailid`` bytes · ``threadid`` int ·
 #: ``preview`` bytes, UTF-8 (RFC 8970).
 #:
@@ -57,6 +58,7 @@ Column = Literal[
     "bodystructure",
     "body",
     "header",
+    "summary",
     "content",
     "parts",
     "emailid",

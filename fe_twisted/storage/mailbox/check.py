@@ -25,6 +25,7 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         f"SELECT id FROM entries WHERE (id >> {FOLDER_SHIFT}) NOT IN (SELECT id FROM folders WHERE selectable)",
     ),
     ("message {0} has no header", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM headers)"),
+    ("message {0} has no summary", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM summaries)"),
     ("message {0} has no body", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM bodies)"),
     ("message {0} has no search fields", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM fields)"),
     ("message {0} has no search text", "SELECT id FROM messages WHERE id NOT IN (SELECT message_id FROM texts)"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ import zstandard
 
 from fe_twisted.base.errors import DamagedFile, NoSuchMessage
 from fe_twisted.protocols.mime.message import Message
+from fe_twisted.protocols.mime.section import summary
 from fe_twisted.storage.mailbox.api import LARGE
 
 #: Coding of a stored piece: as it is, as one zstd frame, or as several (:func:`_frames`).
@@ -31,6 +33,8 @@ IN_PIECES = 4
 COMPRESS_FROM = 512
 #: Compressed data is kept only when it saves at least an eighth.
 COMPRESS_WORTH = 7 / 8
+#: Of an attachment more than the quarter that is only base64: to undo that each time it is read costs more than to read more.
+ATTACHMENT_WORTH = 5 / 8
 #: Octets in one of several frames, before they are compressed.
 FRAME = 256 * 1024
 
@@ -42,21 +46,36 @@ class Pieces:
     """A message as it is laid down.
 
     :param header: with its final empty line.
+    :param summary: the fields of it that clients list.
     :param body: what is left of the body without the attachments: coding and octets.
     :param cuts: position and octets of each attachment, in order.
     """
 
     header: bytes
+    summary: bytes
     body: tuple[int, bytes]
     cuts: tuple[tuple[int, bytes], ...]
 
 
-def pack(data: bytes) -> tuple[int, bytes]:
-    """``(coding, octets to store)``: compressed where that pays."""
+class _Decompressors(threading.local):
+    """One for each thread: to make one costs more than to unpack a message, and two threads must not use the same."""
+
+    def __init__(self) -> None:
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_decompressors = _Decompressors()
+
+
+def pack(data: bytes, worth: float = COMPRESS_WORTH) -> tuple[int, bytes]:
+    """``(coding, octets to store)``: compressed where that pays.
+
+    :param worth: how much of it there may be left after compression for that.
+    """
     if len(data) < COMPRESS_FROM:
         return PLAIN, data
     coding, packed = (ZSTD, zstandard.ZstdCompressor(level=_LEVEL).compress(data)) if len(data) <= FRAME else (FRAMES, _frames(data))
-    return (coding, packed) if len(packed) < len(data) * COMPRESS_WORTH else (PLAIN, data)
+    return (coding, packed) if len(packed) < len(data) * worth else (PLAIN, data)
 
 
 def _frames(data: bytes) -> bytes:
@@ -82,7 +101,7 @@ def unpack(coding: int, data: bytes) -> bytes:
 
 def _decompressed(data: bytes) -> bytes:
     try:
-        return zstandard.ZstdDecompressor().decompress(data)
+        return _decompressors.decompress(data)
     except zstandard.ZstdError as error:
         raise DamagedFile(reason=f"compressed content: {error}") from error
 
@@ -124,15 +143,16 @@ def divide(content: bytes, message: Message) -> Pieces:
             cuts, body = [], (PLAIN, content[message.header_size :])
     if len(content) > LARGE:
         body = body[0] | IN_PIECES, body[1]
-    return Pieces(header, body, tuple(cuts))
+    return Pieces(header, summary(header), body, tuple(cuts))
 
 
 def store_content(connection: apsw.Connection, message_id: int, pieces: Pieces) -> None:
-    """Write the octets of a message into ``headers``, ``bodies``, ``cuts`` and ``attachments``.
+    """Write the octets of a message into ``headers``, ``summaries``, ``bodies``, ``cuts`` and ``attachments``.
 
     :param message_id: its row in ``messages``, already there.
     """
     connection.execute("INSERT INTO headers(message_id, data) VALUES(?, ?)", (message_id, pieces.header))
+    connection.execute("INSERT INTO summaries(message_id, data) VALUES(?, ?)", (message_id, pieces.summary))
     connection.execute("INSERT INTO bodies(message_id, coding, data) VALUES(?, ?, ?)", (message_id, *pieces.body))
     for position, data in pieces.cuts:
         attachment_id = _store_attachment(connection, data)
@@ -144,7 +164,7 @@ def _store_attachment(connection: apsw.Connection, data: bytes) -> int:
     found = connection.execute("SELECT id FROM attachments WHERE digest = ?", (digest,)).get
     if found is not None:
         return int(found)
-    coding, stored = pack(data)
+    coding, stored = pack(data, ATTACHMENT_WORTH)
     if unpack(coding, stored) != data:
         coding, stored = PLAIN, data
     connection.execute("INSERT INTO attachments(digest, size, coding, data) VALUES(?, ?, ?, ?)", (digest, len(data), coding, stored))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -32,14 +33,32 @@ _EXPRESSION: dict[Column, str] = {
     "threadid": "m.thread",
     "preview": "p.text",
     "header": "h.data",
+    "summary": "s.data",
     "content": "NULL",
 }
 _IN_MESSAGES = frozenset({"size", "envelope", "bodystructure", "body", "parts", "emailid", "threadid"})
+_LONG = frozenset({"header", "summary", "content"})
 #: A body that is read in pieces has a coding of at least 4 (content.IN_PIECES); its message has a number for a content.
 _CONTENT = (
     ", e.message_id, h.data, b.coding, CASE WHEN b.coding < 4 THEN b.data END,"
     " EXISTS(SELECT 1 FROM cuts c WHERE c.message_id = e.message_id)"
 )
+
+
+class _Plan(NamedTuple):
+    """How a list of columns is read; worked out once.
+
+    :param sql: gives the columns, then the UID, then what a whole message is put together from.
+    :param width: how many columns.
+    :param content: where the content is among them, or -1.
+    :param sized: where there are columns that may be long, so that a batch must be bounded by octets.
+    """
+
+    sql: str
+    width: int
+    content: int
+    sized: tuple[int, ...]
+    repairs: list[tuple[int, bool]]
 
 
 def read_rows(
@@ -49,54 +68,72 @@ def read_rows(
 
     :param changed_since: only messages with a larger modseq; 0 for all.
     """
-    sql = _statement(columns)
-    repairs = _repairs(columns)
-    whole = columns.index("content") if "content" in columns else -1
-    heavy = whole >= 0 or "header" in columns
+    plan = _plan(tuple(columns))
+    batch: list[Row] = []
+    room = BATCH_OCTETS
     for low, high in spans(folder_id, uids):
+        base, last = low & ~UID_MASK, 0
         while low <= high:
-            batch, last = _batch(connection, sql, (low, high, changed_since), len(columns), whole, heavy)
-            if repairs:
-                batch = [_repair(row, repairs) for row in batch]
-            if batch:
-                yield batch
-            low = last + 1 if last else high + 1
+            if plan.sized:
+                last, room = _long(connection, plan, (low, high, changed_since), batch, room)
+            else:
+                last = _short(connection, plan, (low, high, changed_since), batch)
+            if room <= 0 or len(batch) >= BATCH_ROWS:
+                yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
+                batch, room = [], BATCH_OCTETS
+            if not last:
+                break
+            low = base + last + 1
+    if batch:
+        yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
 
 
-def _statement(columns: Sequence[Column]) -> str:
+@lru_cache(maxsize=256)
+def _plan(columns: tuple[Column, ...]) -> _Plan:
     joins = " JOIN messages m ON m.id = e.message_id" if _IN_MESSAGES.intersection(columns) else ""
     if "preview" in columns:
         joins += " JOIN previews p ON p.message_id = e.message_id"
+    if "summary" in columns:
+        joins += " JOIN summaries s ON s.message_id = e.message_id"
     whole = "content" in columns
     if whole or "header" in columns:
         joins += " JOIN headers h ON h.message_id = e.message_id"
     if whole:
         joins += " JOIN bodies b ON b.message_id = e.message_id"
-    values = "".join(f"{_EXPRESSION[column]}, " for column in columns)
-    return f"SELECT {values}e.id{_CONTENT if whole else ''} FROM entries e{joins} WHERE e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
+    sized = tuple(position for position, column in enumerate(columns) if column in _LONG)
+    values = ", ".join([*(_EXPRESSION[column] for column in columns), _EXPRESSION["uid"]])
+    sql = f"SELECT {values}{_CONTENT if whole else ''} FROM entries e{joins} WHERE e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
+    if not sized:
+        sql += f" LIMIT {BATCH_ROWS}"
+    return _Plan(sql, len(columns), columns.index("content") if whole else -1, sized, _repairs(columns))
 
 
-def _batch(
-    connection: apsw.Connection, sql: str, parameters: tuple[int, int, int], width: int, whole: int, heavy: bool
-) -> tuple[list[Row], int]:
-    """Up to a batch of rows, and the key of the last one if there may be more (else 0)."""
-    cursor = connection.cursor()
+def _short(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row]) -> int:
+    """Add up to a batch of rows; returns the UID of the last one if there may be more, else 0."""
+    rows: list[Any] = connection.execute(plan.sql, parameters).fetchall()
+    batch += [row[:-1] for row in rows]
+    return int(rows[-1][-1]) if len(rows) == BATCH_ROWS else 0
+
+
+def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row], room: int) -> tuple[int, int]:
+    """The same, until the batch has no room for more octets; also returns the room that is left."""
+    width, whole = plan.width, plan.content
+    cursor = connection.execute(plan.sql, parameters)
     try:
-        if not heavy:
-            rows: list[Any] = cursor.execute(sql + f" LIMIT {BATCH_ROWS}", parameters).fetchall()
-            return [row[:width] for row in rows], rows[-1][width] if len(rows) == BATCH_ROWS else 0
-        batch: list[Row] = []
-        octets = 0
-        for row in cursor.execute(sql, parameters):
+        row: Any
+        for row in cursor:
             values = row[:width]
             if whole >= 0:
-                content = assemble(connection, *row[width + 1 :]) if row[width + 4] is not None else handle_of(connection, row[width + 1])
+                message, header, coding, body, cut = row[width + 1 :]
+                content = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
                 values = (*values[:whole], content, *values[whole + 1 :])
             batch.append(values)
-            octets += sum(len(value) for value in values if isinstance(value, bytes))
-            if octets >= BATCH_OCTETS or len(batch) >= BATCH_ROWS:
-                return batch, row[width]
-        return batch, 0
+            for position in plan.sized:
+                value = values[position]
+                room -= len(value) if isinstance(value, bytes) else 0
+            if room <= 0 or len(batch) >= BATCH_ROWS:
+                return int(row[width]), room
+        return 0, room
     finally:
         cursor.close()
 

@@ -21,7 +21,7 @@ from fe_twisted.storage.mailbox.rows import folder_of, selectable
 from fe_twisted.storage.mailbox.search import needs_text, search
 from fe_twisted.storage.mailbox.sort import Orders
 from fe_twisted.storage.mailbox.thread import Threading
-from fe_twisted.storage.sqlite.connect import storage_errors
+from fe_twisted.storage.sqlite.connect import mapped, storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread
 
 T = TypeVar("T")
@@ -92,8 +92,10 @@ class Reader:
         rows = read_rows(self._reader, folder_id, uids, columns, changed_since)
         began = self._clock.seconds()
         while True:
-            with storage_errors(self._reader):
+            try:
                 batch = next(rows, None)
+            except (apsw.Error, OSError) as error:
+                raise mapped(error, self._reader) from error
             if batch is None:
                 return
             yield batch

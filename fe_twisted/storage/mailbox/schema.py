@@ -89,6 +89,11 @@ CREATE TABLE headers(
     message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
     data BLOB NOT NULL
 );
+-- Those fields of the header that clients ask for in lists (protocols/mime/section.py); apart, so that a list reads few pages.
+CREATE TABLE summaries(
+    message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
+    data BLOB NOT NULL
+);
 CREATE TABLE bodies(
     message_id INTEGER PRIMARY KEY REFERENCES messages(id) ON DELETE CASCADE,
     coding INTEGER NOT NULL,                   -- 0 as it is, 1 zstd

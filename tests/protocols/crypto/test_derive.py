@@ -16,7 +16,19 @@ def test_known_answers_do_not_change() -> None:
 
 
 def test_each_label_and_each_mailbox_has_its_own() -> None:
-    labels = [keys.DIRECTORY, keys.SPOOL, keys.SESSION, keys.COOKIE, keys.SRS, keys.CLUSTER, keys.SCRAM, keys.SHARED, keys.LIMITS, "spool:a", "spool:b"]
+    labels = [
+        keys.DIRECTORY,
+        keys.SPOOL,
+        keys.SESSION,
+        keys.COOKIE,
+        keys.SRS,
+        keys.CLUSTER,
+        keys.SCRAM,
+        keys.SHARED,
+        keys.LIMITS,
+        "spool:a",
+        "spool:b",
+    ]
     made = {keys.derive(SERVER, label) for label in labels}
     assert len(made) == len(labels)
     assert keys.derive(bytes(31) + b"\x01", keys.DIRECTORY) not in made

@@ -10,6 +10,7 @@ from fe_twisted.protocols.imap.commands import Command, Fetch, FetchItem
 from fe_twisted.protocols.imap.parse import Parser
 from fe_twisted.protocols.imap.render import FetchPlan, UnknownEncoding, compile_items, flag_list
 from fe_twisted.protocols.mime.parts import Part, dump
+from fe_twisted.protocols.mime.section import summary
 
 HEADER = b"From: joe@example.com\r\nSubject: one\r\n two\r\nTo: a\r\n\r\n"
 FIRST = b"\r\nhello"
@@ -39,6 +40,7 @@ VALUES: dict[str, Any] = {
     "bodystructure": b"(BS)",
     "body": b"(B)",
     "header": HEADER,
+    "summary": summary(HEADER),
     "content": CONTENT,
     "parts": dump(ROOT),
     "emailid": b"M1",
@@ -81,6 +83,10 @@ ENCLOSED = [
     (b"RFC822.TEXT", b"RFC822.TEXT {%d}\r\n%b" % (len(BODY), BODY)),
     (b"BODY[HEADER.FIELDS (subject X)]", b"BODY[HEADER.FIELDS (subject X)] {22}\r\nSubject: one\r\n two\r\n\r\n"),
     (b"BODY[HEADER.FIELDS.NOT (subject from)]", b"BODY[HEADER.FIELDS.NOT (subject from)] {9}\r\nTo: a\r\n\r\n"),
+    (
+        b"BODY[HEADER.FIELDS (SUBJECT From)]",
+        b"BODY[HEADER.FIELDS (SUBJECT From)] {%d}\r\n" % len(HEADER.replace(b"To: a\r\n", b"")) + HEADER.replace(b"To: a\r\n", b""),
+    ),
     (b"BODY[HEADER.FIELDS (X)]", b"BODY[HEADER.FIELDS (X)] {2}\r\n\r\n"),
     (b"BODY[1]", b"BODY[1] {5}\r\nhello"),
     (b"BODY[1.MIME]", b"BODY[1.MIME] {2}\r\n\r\n"),
@@ -121,7 +127,10 @@ def test_items_may_be_added() -> None:
     [
         (b"(FLAGS UID)", ("uid", "flags")),
         (b"ENVELOPE", ("uid", "envelope")),
-        (b"(BODY.PEEK[HEADER.FIELDS (DATE)] BODY.PEEK[HEADER])", ("uid", "header")),
+        (b"BODY.PEEK[HEADER.FIELDS (Date MESSAGE-ID)]", ("uid", "summary")),
+        (b"BODY.PEEK[HEADER.FIELDS (DATE X-OTHER)]", ("uid", "header")),
+        (b"(BODY.PEEK[HEADER.FIELDS.NOT (DATE)] BODY.PEEK[HEADER])", ("uid", "header")),
+        (b"(BODY.PEEK[HEADER] BODY.PEEK[HEADER.FIELDS (DATE)])", ("uid", "header")),
         (b"(BODY.PEEK[] RFC822.SIZE)", ("uid", "content", "size")),
         (b"BODY.PEEK[1.MIME]", ("uid", "content", "parts")),
     ],

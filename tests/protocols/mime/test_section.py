@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fe_twisted.protocols.imap.commands import Section
 from fe_twisted.protocols.mime import decode, fields, parse, section
+from fe_twisted.protocols.mime.section import SUMMARY, summary
 
 
 def fetch(content: bytes, path: tuple[int, ...] = (), text: str = "", names: tuple[str, ...] = ()) -> bytes | None:
@@ -143,6 +144,31 @@ def test_fields_and_the_others_together_are_the_header(lines: list[tuple[str, st
 
     assert fields(header, tuple(names)) == only(True)
     assert fields(header, tuple(names), exclude=True) == only(False)
+
+
+_LINES = st.one_of(
+    st.tuples(
+        st.sampled_from([*sorted(SUMMARY), "X-Other", "received"]), st.sampled_from([":", " :", "\t:", ""]), st.text("ab \t:", max_size=4)
+    ),
+    st.tuples(st.sampled_from([" ", "\t", ""]), st.just(""), st.text("ab:", max_size=4)),
+)
+
+
+@given(
+    lines=st.lists(st.tuples(_LINES, st.sampled_from(["\r\n", "\n"])), max_size=12),
+    end=st.sampled_from(["\r\n", "\n", "", "X"]),
+    names=st.sets(st.sampled_from(sorted(SUMMARY))),
+)
+def test_what_is_in_the_summary_need_not_be_looked_for_in_the_header(
+    lines: list[tuple[tuple[str, str, str], str]], end: str, names: set[str]
+) -> None:
+    """For the header of any message, also of one that ends in it."""
+    content = ("".join("".join(line) + ending for line, ending in lines) + end).encode()
+    message = parse(content)
+    header = content[: message.header_size]
+    short = summary(header)
+    assert (fields(short, names) if short else b"") == fields(header, names)
+    assert summary(short) == short
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from fe_twisted.base.errors import AlreadyExists, LimitReached, NoSuchFolder, No
 from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.imap.search import All, And, Body, Compare, Date, DateOf, Flag, Header, Key, Not, Or, Size, Uids
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
+from fe_twisted.protocols.mime import parse
+from fe_twisted.protocols.mime.section import summary
 from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, LARGE, SEEN, Mailbox, NewMessage
 from fe_twisted.storage.mailbox.direct import DirectMailbox, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
@@ -76,6 +78,8 @@ def test_a_new_mailbox_has_the_standard_folders(mailbox: Mailbox) -> None:
 def test_content_comes_out_byte_for_byte(mailbox: Mailbox, content: bytes) -> None:
     add(mailbox, content)
     assert rows(mailbox, "INBOX", "content", "size") == [(content, len(content))]
+    header = content[: parse(content).header_size]
+    assert rows(mailbox, "INBOX", "header", "summary") == [(header, summary(header))]
 
 
 def test_append_counts_and_uids_grow(mailbox: Mailbox) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from fe_twisted.base.errors import AlreadyExists, DamagedFile, Later
 from fe_twisted.protocols.imap.ranges import iterate
 from fe_twisted.protocols.imap.search import Text
-from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, NewMessage
+from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, Column, NewMessage, Row
 from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
 from fe_twisted.storage.mailbox.local import INDEX_PAUSE, LocalMailbox, open_mailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
@@ -274,3 +274,17 @@ def test_select_knows_every_uid_whatever_was_expunged(mailbox: LocalMailbox, gap
     run(mailbox.expunge(inbox, None))
     assert run(mailbox.select("INBOX", claim_recent=False)).uids == ()
     assert run(mailbox.select("Archive", claim_recent=False)).uids == ()
+
+
+def test_rows_of_many_ranges_come_in_few_batches(mailbox: LocalMailbox) -> None:
+    add(mailbox, *(mail(number) for number in range(1_203)))
+    odd = tuple((uid, uid) for uid in range(1, 1_204, 2))
+
+    async def fetched(columns: tuple[Column, ...]) -> list[list[Row]]:
+        return [batch async for batch in mailbox.fetch(folder_id(mailbox), odd, columns)]
+
+    asked: tuple[tuple[Column, ...], ...] = (("uid",), ("flags", "uid"), ("uid", "header"), ("content", "uid"))
+    for columns in asked:
+        batches = run(fetched(columns))
+        assert [row[columns.index("uid")] for batch in batches for row in batch] == list(range(1, 1_204, 2))
+        assert len(batches) == 2
