@@ -294,8 +294,9 @@ class Fetch:
 class EventGroup:
     """Which events of which mailboxes (RFC 5465 section 8).
 
-    :param which: ``SELECTED``, ``SELECTED-DELAYED``, ``INBOXES``, ``PERSONAL``, ``SUBSCRIBED``, ``SUBTREE``, ``MAILBOXES``.
-    :param names: the mailboxes of the last two.
+    :param which: ``SELECTED``, ``SELECTED-DELAYED``, ``INBOXES``, ``PERSONAL``, ``SUBSCRIBED``, ``SUBTREE``, ``SUBTREE-ONE``,
+        ``MAILBOXES``.
+    :param names: the mailboxes of the last three.
     :param events: in upper case, whatever the client wrote; empty for NONE.
     :param items: what FETCH tells of a new message in the selected mailbox.
     """

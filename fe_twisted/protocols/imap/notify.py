@@ -11,7 +11,7 @@ from fe_twisted.protocols.imap.grammar import Reader
 MAX_GROUPS = 1_000
 
 _SELECTED = frozenset(("SELECTED", "SELECTED-DELAYED"))
-_NAMED = frozenset(("SUBTREE", "MAILBOXES"))
+_NAMED = frozenset(("SUBTREE", "SUBTREE-ONE", "MAILBOXES"))
 _OTHERS = frozenset(("INBOXES", "PERSONAL", "SUBSCRIBED"))
 _MESSAGE_EVENTS = frozenset(("MESSAGENEW", "MESSAGEEXPUNGE", "FLAGCHANGE", "ANNOTATIONCHANGE"))
 
@@ -48,7 +48,7 @@ def _group(reader: Reader) -> EventGroup:
     start = reader.at
     which = reader.word("a mailbox filter")
     if which not in _SELECTED | _NAMED | _OTHERS:
-        reader.fail("expected selected, selected-delayed, inboxes, personal, subscribed, subtree or mailboxes", start)
+        reader.fail("expected selected, selected-delayed, inboxes, personal, subscribed, subtree, subtree-one or mailboxes", start)
     reader.space()
     names: tuple[str, ...] = ()
     if which in _NAMED:

@@ -112,8 +112,11 @@ class Events:
                 self._write_status(counters, items)
 
     def _of(self, name: str, event: str) -> bool:
-        """Whether the client wants to know of this event of this mailbox."""
-        return any(event in group.events and self._covers(group, name) for group in self._groups)
+        """Whether the client wants to know of this event of this mailbox; NONE for it hides it from the groups that follow."""
+        for group in self._groups:
+            if (not group.events or event in group.events) and self._covers(group, name):
+                return bool(group.events)
+        return False
 
     def _covers(self, group: EventGroup, name: str) -> bool:
         match group.which:
@@ -125,6 +128,8 @@ class Events:
                 return name in self._subscribed
             case "MAILBOXES":
                 return name in map(canonical, group.names)
+            case "SUBTREE-ONE":  # RFC 7377 section 2.2
+                return not {name, name.rpartition(SEPARATOR)[0]}.isdisjoint(map(canonical, group.names))
             case _:
                 return any(name == top or name.startswith(top + SEPARATOR) for top in map(canonical, group.names))
 

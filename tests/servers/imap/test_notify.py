@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from fe_twisted.storage.mailbox.api import NewMessage
 from tests.servers.imap.house import House, Slow, mail
 from tests.storage.mailbox.driving import run
@@ -163,3 +165,51 @@ def test_autologout_waits_until_all_is_told(house: House) -> None:
     lines = literals(said).decode().split("\r\n")
     assert lines[2] == "* 1 FETCH (BODY[] ...)"
     assert lines[3].startswith("* BYE idle")
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ("(PERSONAL (MessageNew MessageExpunge))", "INBOX A A/B A/B/C Trash"),
+        ("(MAILBOXES Trash NONE) (PERSONAL (MessageNew MessageExpunge))", "INBOX A A/B A/B/C"),
+        ("(PERSONAL (MessageNew MessageExpunge)) (MAILBOXES Trash NONE)", "INBOX A A/B A/B/C Trash"),
+        ("(SUBTREE A/B NONE) (SUBTREE A (MessageNew MessageExpunge))", "A"),
+        ("(SUBTREE (A/B inbox) (MessageNew MessageExpunge))", "INBOX A/B A/B/C"),
+        ("(SUBTREE-ONE A (MessageNew MessageExpunge))", "A A/B"),
+        ("(MAILBOXES A (MailboxName)) (MAILBOXES (A Trash) (MessageNew MessageExpunge))", "A Trash"),
+        ("(INBOXES (MessageNew MessageExpunge))", "INBOX"),
+        ("(SUBSCRIBED (MessageNew MessageExpunge))", "A/B"),
+        ("(SUBSCRIBED (MailboxName))", ""),
+    ],
+)
+def test_which_mailboxes_are_told_of(house: House, groups: str, told: str) -> None:
+    names = ("INBOX", "A", "A/B", "A/B/C", "Trash")
+    client = house.login()
+    for name in names[1:4]:
+        run(house.mailbox.create(name))
+    for name in run(house.mailbox.subscriptions()):
+        run(house.mailbox.subscribe(name, False))
+    run(house.mailbox.subscribe("A/B", True))
+    lines = client.ask(f"NOTIFY SET STATUS {groups}")
+    assert lines[-1] == "t OK NOTIFY completed"
+    standard = {"Archive", "Drafts", "Junk", "Sent"}
+    assert {line.split()[2] for line in lines[:-1]} - standard == set(told.split())
+    for name in names:
+        run(house.mailbox.append(name, [NewMessage(mail(1))]))
+    house.clock.advance(0.1)
+    assert sorted(line.split()[2] for line in client.lines()) == sorted(told.split())
+
+
+def test_who_subscribes_later_is_told_from_then_on(house: House) -> None:
+    client = house.login()
+    run(house.mailbox.create("A"))
+    client.ask("NOTIFY SET (SUBSCRIBED (MessageNew MessageExpunge SubscriptionChange))")
+    run(house.mailbox.append("A", [NewMessage(mail(1))]))
+    house.clock.advance(0.1)
+    assert client.take() == b""
+    run(house.mailbox.subscribe("A", True))
+    house.clock.advance(0.1)
+    assert client.lines() == ['* LIST (\\HasNoChildren \\Subscribed) "/" A']
+    run(house.mailbox.append("A", [NewMessage(mail(2))]))
+    house.clock.advance(0.1)
+    assert client.lines()[0].startswith("* STATUS A (MESSAGES 2 UIDNEXT 3 ")
