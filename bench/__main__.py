@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import imap, mx, report, sessions
+from bench import imap, mx, report, sessions, workers
 from bench.dovecot import VARIANTS
 
 Benchmark = Callable[[report.Report, argparse.Namespace], None]
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "imap": imap.run,
     "tls": imap.run_tls,
     "memory": sessions.run_memory,
+    "workers": workers.run,
 }
 
 

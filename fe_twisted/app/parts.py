@@ -11,10 +11,12 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from fe_twisted.app.links import Links
 from fe_twisted.app.workers import Sockets, Workers
 from fe_twisted.base import log
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.servers.tls import ServerTLS
+from fe_twisted.services.cluster.move import Moves
 
 
 class Parts(MultiService):
@@ -85,6 +87,24 @@ class Storage(Service):
                 log.failure("storage.close", error)
         self._pool.stop()
         self._last()
+
+
+class Moving(Service):
+    """Finishes what was begun of moves between primaries, now and whenever there is a link."""
+
+    def __init__(self, moves: Moves, links: Links) -> None:
+        self._moves = moves
+        links.when_connected(moves.look)
+
+    def startService(self) -> None:
+        """Look for what was begun."""
+        super().startService()
+        self._moves.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Begin nothing more."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._moves.stop())
 
 
 class Listeners(Service):

@@ -33,7 +33,7 @@ from fe_twisted import __version__
 from fe_twisted.app.claim import claim
 from fe_twisted.app.door import DirectoryDoor, Ward
 from fe_twisted.app.links import Links, LinkSocket, make_links
-from fe_twisted.app.parts import Listeners, Parts, Storage, logged
+from fe_twisted.app.parts import Listeners, Moving, Parts, Storage, logged
 from fe_twisted.app.queues import Queues
 from fe_twisted.app.rooms import Rooms
 from fe_twisted.app.secrets import link_secrets
@@ -43,6 +43,7 @@ from fe_twisted.app.workers import Sockets, Workers
 from fe_twisted.base import faults
 from fe_twisted.base.errors import BadSettings, NotFound, PrimaryAway
 from fe_twisted.base.settings import Settings
+from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.cluster.handshake import Identity
 from fe_twisted.protocols.crypto.derive import SCRAM, derive
 from fe_twisted.servers.cluster.websocket import LinkServerFactory
@@ -51,10 +52,16 @@ from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.servers.smtp.limits import MxLimits
 from fe_twisted.servers.smtp.mx import MxFactory
 from fe_twisted.servers.tls import ServerTLS
+from fe_twisted.services.cluster.arrive import Arrivals
+from fe_twisted.services.cluster.desk import Desk
+from fe_twisted.services.cluster.home import Home
 from fe_twisted.services.cluster.host import Host
+from fe_twisted.services.cluster.move import Moves
 from fe_twisted.services.deliver.deliver import Deliver
+from fe_twisted.services.deliver.gate import Gate
 from fe_twisted.services.deliver.merge import Merge
 from fe_twisted.services.deliver.remote import RemoteDeliver
+from fe_twisted.services.deliver.route import Route
 from fe_twisted.services.login.authenticate import Login
 from fe_twisted.services.receive.receive import Receive
 from fe_twisted.storage.directory.lookup import Lookups
@@ -97,6 +104,8 @@ class Here:
     spool: Spool
     mailboxes: OpenMailboxes[LocalMailbox]
     deliver: Deliver
+    gate: Gate
+    home: Home | None
 
 
 def build(
@@ -161,8 +170,11 @@ def _here(base: Base) -> Here:
     def opener(mailbox_id: str, key: bytes) -> Awaitable[LocalMailbox]:
         return open_mailbox(store.files, mailbox_id, key, base.run_in_thread, base.reactor, merge.poll)
 
-    mailboxes = OpenMailboxes(opener, base.reactor, grace=settings.session_grace_seconds)
-    return Here(claimed, spool, mailboxes, Deliver(mailboxes, spool, store.files.exists))
+    # Who knows of no other primary, and is known to none, has all mailboxes.
+    home = Home(settings.location, base.lookups) if settings.primaries or settings.link_port else None
+    mailboxes = OpenMailboxes(home.guard(opener) if home else opener, base.reactor, grace=settings.session_grace_seconds)
+    gate = Gate()
+    return Here(claimed, spool, mailboxes, Deliver(mailboxes, spool, store.files.exists, gate), gate, home)
 
 
 def _connect(
@@ -201,7 +213,7 @@ def _connect(
     registries = [each for each in (here.mailboxes if here is not None else None, away) if each is not None]
     shares.numbers["mailboxes"] = lambda: sum(map(len, registries))
     if not worker:
-        _link_servers(base, here, link, shares, parts)
+        _link_servers(base, here, links, link, shares, parts)
     if orders is not None:
         parts.workers = Workers(reactor, sockets, orders, settings.shutdown_seconds)
         parts.workers.setServiceParent(parts)
@@ -212,7 +224,7 @@ def _connect(
         queues = _queues(base, links)
         queues.setServiceParent(parts)
         links.when_connected(queues.hand_over)
-        deliver = queues.deliver if here is None else here.deliver
+        deliver = Route(settings.location, deliver, queues.deliver, base.lookups.recipient, reactor)
         shares.numbers["waiting"] = queues.waiting
     rooms = Rooms(settings.location, here.mailboxes if here is not None else None, away)
     login = Login(base.lookups, reactor, None, base.run_in_thread, derive(shared_secret, SCRAM), shares.failures)
@@ -242,20 +254,17 @@ def _away(base: Base, links: Links, end: Callable[[str], None]) -> OpenMailboxes
         end(mailbox_id)
         Deferred.fromCoroutine(registry.evict(mailbox_id)).addErrback(logged, "mailbox.evict")
 
-    async def opener(mailbox_id: str, key: bytes) -> RemoteMailbox:
+    async def relocate(mailbox_id: str) -> Link | None:
         location = await base.lookups.location_of(mailbox_id)
-        link = links.of(location) if location is not None else None
+        return links.of(location) if location is not None else None
+
+    async def opener(mailbox_id: str, key: bytes) -> RemoteMailbox:
+        link = await relocate(mailbox_id)
         if link is None:
-            raise PrimaryAway(reason=f"no link to {location}")
+            raise PrimaryAway(reason=f"no link leads to the mailbox {mailbox_id}")
+        mode = cast(Mode, base.settings.mailbox_access)
         return await open_direct(
-            base.store.files,
-            link,
-            mailbox_id,
-            key,
-            evicted,
-            base.run_in_thread,
-            base.reactor,
-            mode=cast(Mode, base.settings.mailbox_access),
+            base.store.files, link, mailbox_id, key, evicted, base.run_in_thread, base.reactor, mode=mode, relocate=relocate
         )
 
     # Its primary keeps it open for the grace.
@@ -263,27 +272,37 @@ def _away(base: Base, links: Links, end: Callable[[str], None]) -> OpenMailboxes
     return registry
 
 
-def _link_servers(base: Base, here: Here | None, sockets: Sequence[Any], shares: Shares, parts: Parts) -> None:
-    """Where link peers come in."""
+def _link_servers(base: Base, here: Here | None, links: Links, sockets: Sequence[Any], shares: Shares, parts: Parts) -> None:
+    """Where link peers come in: on the unix socket the processes of this box and the command line, on the port other boxes."""
     settings, reactor = base.settings, base.reactor
-    if here is None:
-        host = _empty_host(base)
-    else:
-        host = Host(here.mailboxes, here.deliver, base.lookups, here.spool, base.store.files.exists)
+    arrivals: list[Desk] = []
+    moves: list[Desk] = []
+    if here is not None:
         ward = Ward(base.lookups, here.mailboxes)
         _timer(LOOK, ward.look, reactor, "directory.look").setServiceParent(parts)
-    local = LinkServerFactory(host, reactor, base.identity, base.secrets)
+    if here is not None and here.home is not None:
+        files = base.store.files
+        arrivals.append(Arrivals(here.home, files, here.gate, base.run_in_thread, reactor))
+        moving = Moves(here.home, links.of, files, here.mailboxes, here.spool, here.gate, base.run_in_thread, reactor)
+        Moving(moving, links).setServiceParent(parts)
+        moves.append(moving)
+    desks = [*shares.desks(), *arrivals, *moves]
+    local = LinkServerFactory(_host(base, here, desks), reactor, base.identity, base.secrets)
     LinkSocket(settings, reactor, local).setServiceParent(parts)
     if sockets:
         networks = [ip_network(each) for each in settings.link_networks]
         # The secret of this box's own processes is not for others.
+        host = _host(base, here, [*shares.desks_for_others(), *arrivals])
         remote = LinkServerFactory(host, reactor, base.identity, base.secrets[:-1], networks=networks)
         over_tls: Any = TLSMemoryBIOFactory(base.link_tls, False, cast(Any, remote), clock=reactor)  # type: ignore[arg-type]
         Listeners(reactor, {"link": sockets}, {"link": over_tls}, [remote.shutdown], settings.shutdown_seconds).setServiceParent(parts)
 
 
-def _empty_host(base: Base) -> Host:
-    """Who has no mailboxes: link peers of a secondary are its own processes, and the command line."""
+def _host(base: Base, here: Here | None, desks: Sequence[Desk]) -> Host:
+    """What link peers are answered by.  A secondary has no mailboxes: its peers are its own processes, and the command line."""
+    if here is not None:
+        exists_here = base.store.files.exists
+        return Host(here.mailboxes, here.deliver, base.lookups, here.spool, exists_here, desks, home=here.home, gate=here.gate)
 
     async def opener(mailbox_id: str, key: bytes) -> LocalMailbox:
         raise NotFound(reason="no mailbox is here")
@@ -293,7 +312,7 @@ def _empty_host(base: Base) -> Host:
 
     mailboxes = OpenMailboxes(opener, base.reactor)
     spool = Spool(base.store.files.temporary_path, base.store.server_key, base.run_in_thread, base.reactor)
-    return Host(mailboxes, Deliver(mailboxes, spool, exists), base.lookups, spool, exists)
+    return Host(mailboxes, Deliver(mailboxes, spool, exists), base.lookups, spool, exists, desks)
 
 
 def _queues(base: Base, links: Links) -> Queues:

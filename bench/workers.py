@@ -1,0 +1,247 @@
+"""One process against several: the same mixed load by many clients, and mail for an owner who is connected to another worker.
+
+The clients share the cores with the server, so they do next to nothing: ready-made commands, and a look for the end of each answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import selectors
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import process, wire
+from bench.corpus import Words, plain
+from bench.imap import append, messages
+from bench.ours import Ours
+from bench.report import Report, Row
+from bench.rows import Account
+
+#: Processes that are compared; the first is what the ratio refers to.
+WORKERS = (2, 0)
+#: Aliases, IMAP clients of each, and senders of mail.
+ALIASES, EACH, SENDERS = 10, 2, 2
+#: How often each command comes in a hundred.
+MIX = {"body": 40, "overview": 15, "flags": 5, "search": 5, "store": 15, "append": 10, "noop": 10}
+
+#: Octets that are kept of an answer; longer than any last line.
+TAIL = 4096
+
+
+class _Client:
+    """One connection and what it has to say."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tail = b""
+        self.done = 0
+
+    def say(self) -> None:
+        """Send the next command."""
+        self.socket.sendall(self.next())
+
+    def hear(self) -> bool:
+        """Read; whether an answer is complete."""
+        data = self.socket.recv(262_144)
+        if not data:
+            raise RuntimeError(f"hung up after {self._tail!r}")
+        self._tail = (self._tail + data)[-TAIL:] if len(data) < TAIL else data[-TAIL:]
+        if not self._tail.endswith(b"\r\n") or not self.complete(self._tail[:-2].rpartition(b"\n")[2]):
+            return False
+        self._tail = b""
+        return True
+
+    def next(self) -> bytes:
+        """The next command."""
+        raise NotImplementedError
+
+    def complete(self, line: bytes) -> bool:
+        """Whether that is the last line of an answer."""
+        raise NotImplementedError
+
+
+class _Reader(_Client):
+    """An IMAP client."""
+
+    def __init__(self, server: Ours, user: str, password: str, count: int, seed: int) -> None:
+        super().__init__(server.ports["imap"])
+        for command in (f"LOGIN {user} {password}", "SELECT INBOX"):
+            self.socket.sendall(f"{wire.TAG.decode()} {command}\r\n".encode())
+            while not self.hear():
+                pass
+        self._choose = random.Random(seed)
+        self._count = count
+        self._words = Words(seed)
+        kinds = [kind for kind, times in MIX.items() for _ in range(times)]
+        self._choose.shuffle(kinds)
+        self._kinds = kinds
+        self._at = 0
+
+    def next(self) -> bytes:
+        """See :class:`_Client`."""
+        kind = self._kinds[self._at % len(self._kinds)]
+        self._at += 1
+        uid = self._choose.randrange(1, self._count + 1)
+        if kind == "append":
+            content = plain(self._at, 10_000, self._words)
+            return b"%s APPEND Archive {%d+}\r\n%s\r\n" % (wire.TAG, len(content), content)
+        text = {
+            "body": f"UID FETCH {uid} (FLAGS BODY.PEEK[])",
+            "overview": f"FETCH {max(1, uid - 50)}:{uid} (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)",
+            "flags": "FETCH 1:* (UID FLAGS)",
+            "search": f"UID SEARCH SUBJECT {self._words.words(1)[0]} UNSEEN",
+            "store": f"UID STORE {uid} {'+-'[uid & 1]}FLAGS.SILENT (\\Flagged)",
+            "noop": "NOOP",
+        }[kind]
+        return b"%s %s\r\n" % (wire.TAG, text.encode())
+
+    def complete(self, line: bytes) -> bool:
+        """See :class:`_Client`."""
+        if not line.startswith(wire.TAG):
+            return False
+        if not line.startswith(wire.TAG + b" OK"):
+            raise RuntimeError(line.decode())
+        self.done += 1
+        return True
+
+
+class _Sender(_Client):
+    """An SMTP client that keeps its connection for some messages."""
+
+    def __init__(self, server: Ours, users: list[str], seed: int) -> None:
+        self._server = server
+        self._users = users
+        self._words = Words(1000 + seed)
+        self._choose = random.Random(seed)
+        self._steps: Iterator[bytes] = iter(())
+        self._number = 0
+        super().__init__(server.ports["mx"])
+        while not self.hear():
+            pass
+
+    def next(self) -> bytes:
+        """See :class:`_Client`."""
+        step = next(self._steps, None)
+        if step is None:
+            self._steps = self._message()
+            step = next(self._steps)
+        return step
+
+    def _message(self) -> Iterator[bytes]:
+        if self._number == 0:
+            yield b"EHLO client.example.org\r\n"
+        elif self._number % 90 == 0:
+            self.socket.close()
+            self.__init__(self._server, self._users, self._choose.randrange(1 << 30))  # type: ignore[misc]
+            yield b"EHLO client.example.org\r\n"
+        self._number += 1
+        yield b"MAIL FROM:<sender@example.org>\r\n"
+        yield b"RCPT TO:<%s>\r\n" % self._choose.choice(self._users).encode()
+        yield b"DATA\r\n"
+        yield plain(self._number, 10_000, self._words) + b".\r\n"
+        self.done += 1
+
+    def complete(self, line: bytes) -> bool:
+        """See :class:`_Client`."""
+        if line[:1] not in b"23":
+            raise RuntimeError(line.decode())
+        return line[3:4] == b" "
+
+
+def run(report: Report, options: argparse.Namespace) -> None:
+    """Both, in turns."""
+    seconds, rounds, count = (4.0, 2, 200) if options.quick else (10.0, 5, 1000)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-workers-")))
+        servers = {workers: _server(folder, workers, count, stack) for workers in WORKERS}
+        rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+        costs: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+        for turn in range(rounds + 1):
+            for workers, (server, owners) in servers.items():
+                used = process.cpu(server.pid)
+                done = _mixed(server, owners, count, seconds)
+                if turn:
+                    rates[workers].append(done / seconds)
+                    costs[workers].append(1000 * (process.cpu(server.pid) - used) / done)
+        names = {workers: f"{workers} workers" if workers else "one process" for workers in WORKERS}
+        figures = {names[workers]: statistics.median(each) for workers, each in rates.items()}
+        report.add(Row("Workers", f"mixed load, {ALIASES * EACH} clients", "commands/s", figures, less_is_better=False))
+        figures = {names[workers]: statistics.median(each) for workers, each in costs.items()}
+        report.add(Row("Workers", "mixed load: processor", "ms/command", figures))
+        _deliveries(report, servers, names, 40 if options.quick else 200, rounds)
+
+
+def _server(folder: Path, workers: int, count: int, stack: contextlib.ExitStack) -> tuple[Ours, list[tuple[str, str]]]:
+    """A server with aliases and mail."""
+    place = folder / str(workers)
+    place.mkdir()
+    server = Ours(place, {"workers": str(workers)})
+    stack.callback(server.stop)
+    server.start()
+    owners = [server.owner(f"owner{number}") for number in range(ALIASES)]
+    prepared = messages(count)
+    for user, password in owners:
+        with wire.Imap(server.ports["imap"]) as client:
+            client.login(user, password)
+            account = Account("ours", lambda: client, server.pid, client, [], count)
+            for first in range(0, count, 100):
+                append(account, prepared[first : first + 100])
+    return server, owners
+
+
+def _mixed(server: Ours, owners: list[tuple[str, str]], count: int, seconds: float) -> int:
+    """Commands and messages that were answered in that time."""
+    clients: list[_Client] = [
+        _Reader(server, *owner, count, 10 * number + turn) for number, owner in enumerate(owners) for turn in range(EACH)
+    ]
+    clients += [_Sender(server, [user for user, _ in owners], number) for number in range(SENDERS)]
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.done = 0
+            client.say()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for key, _ in selector.select(1):
+                client = key.data
+                if client.hear():
+                    before = client.socket
+                    client.say()
+                    if client.socket is not before:
+                        selector.unregister(before)
+                        selector.register(client.socket, selectors.EVENT_READ, client)
+        done = sum(client.done for client in clients)
+        for client in clients:
+            client.socket.close()
+    return done
+
+
+def _deliveries(
+    report: Report, servers: dict[int, tuple[Ours, list[tuple[str, str]]]], names: dict[int, str], count: int, rounds: int
+) -> None:
+    """Mail for an owner who is connected; with several workers the kernel chooses to which."""
+    rates: dict[int, list[float]] = {workers: [] for workers in servers}
+    for workers, (server, owners) in servers.items():
+        user, password = owners[0]
+        with wire.Imap(server.ports["imap"]) as client:
+            client.login(user, password)
+            client.command("SELECT INBOX")
+            for turn in range(rounds + 1):
+                sender = _Sender(server, [user], turn)
+                began = time.perf_counter()
+                while sender.done < count:
+                    sender.say()
+                    while not sender.hear():
+                        pass
+                if turn:
+                    rates[workers].append(count / (time.perf_counter() - began))
+                sender.socket.close()
+    figures = {names[workers]: statistics.median(each) for workers, each in rates.items()}
+    report.add(Row("Workers", "MX, one connection, owner connected", "messages/s", figures, less_is_better=False))
