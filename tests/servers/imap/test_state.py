@@ -41,7 +41,7 @@ def test_nothing_is_left_of_who_was_logged_in(house: House) -> None:
     assert client.ask('LIST "" &AOQ-')[0] == '* LIST (\\HasNoChildren) "/" &AOQ-'
     assert client.ask("SELECT INBOX")[-1].startswith("t OK")
     assert client.ask("SEARCH $")[0] == "* SEARCH"
-    assert client.ask("STORE 1 +FLAGS (\\Seen)")[0] == "* 1 FETCH (FLAGS (\\Seen))", "no UID, no MODSEQ"
+    assert client.ask("STORE 1 +FLAGS (\\Seen)")[0] == "* 1 FETCH (FLAGS (\\Seen \\Recent))", "no UID, no MODSEQ"
 
 
 ENABLES = (
