@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.soak.proxy import Proxy
-from tests.whole.daemon import OFFSETS, PATIENCE, Daemon, Owner, _free, until
+from tests.whole.daemon import OFFSETS, PATIENCE, TROUBLE, Daemon, Owner, _free, until
 
 #: Sessions end at once here, so that what is left in memory can be looked at.
 SETTINGS = {
@@ -180,11 +180,15 @@ class Service:
 
 @contextlib.contextmanager
 def closing(service: Service) -> Iterator[Service]:
-    """A clean end after a success, an end after a failure."""
+    """A clean end after a success; after a failure an end, and what the logs say of it."""
     try:
         yield service
     except BaseException:
         service.abandon()
+        for daemon in service.daemons:
+            lines = daemon.log().splitlines()
+            told = [at for at, line in enumerate(lines) if TROUBLE.search(line)][:5]
+            print(f"== {daemon.data.name}", *(line for at in told for line in lines[at : at + 25]), "…", *lines[-10:], sep="\n")
         for proxy in service.proxies.values():
             proxy.close()
         raise
