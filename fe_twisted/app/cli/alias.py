@@ -15,7 +15,7 @@ from fe_twisted.base.settings import Settings
 from fe_twisted.protocols.cluster.values import decode, encode
 from fe_twisted.servers.imap.capability import HIDEABLE
 from fe_twisted.services.accounts.admin import Action, NewPassword
-from fe_twisted.services.cluster.move import DONE, MOVE, Done, Move
+from fe_twisted.services.cluster.move import DONE, MOVE, MOVING, Done, Move
 from fe_twisted.storage.directory.api import Alias
 
 #: Names as CAPABILITY has them, in any case.
@@ -185,7 +185,7 @@ def move(address: str, location: str) -> None:
             out.say(f"{found.address} has no mailbox yet; its first password makes it at {location}.", facts(found) | {"octets": 0})
             return
     body = encode(MOVE, Move(found.mailbox_id, location))
-    done: Done = decode(DONE, ask(settings, "move", body, timeout=MOVE_TIMEOUT))
+    done: Done = decode(DONE, ask(settings, MOVING, body, timeout=MOVE_TIMEOUT))
     with opened(settings) as store:
         found = store.accounts.show_alias(address)
     left = "" if done.tidy else f"\nWhat is left here is handed over and removed when {location} can be reached again."

@@ -84,6 +84,9 @@ class Done:
     tidy: bool
 
 
+#: What the command line asks; ``move`` is a method of mailboxes.
+MOVING = "move_mailbox"
+
 CODEC = Codec([Move, Done])
 MOVE, DONE = CODEC.shape(Move), CODEC.shape(Done)
 
@@ -129,7 +132,7 @@ class Moves:
 
     def methods(self) -> Mapping[str, Serve]:
         """See :class:`fe_twisted.services.cluster.desk.Desk`."""
-        return {"move": self._move}
+        return {MOVING: self._move}
 
     def left(self, guest: object) -> None:
         """A move that has begun is finished all the same."""

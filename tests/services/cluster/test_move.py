@@ -13,9 +13,11 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from fe_twisted.base import errors, faults
+from fe_twisted.protocols.cluster.values import decode, encode
 from fe_twisted.protocols.imap.search import All
-from fe_twisted.services.cluster.move import AGAIN, TIDY, UNLOCK, Done
+from fe_twisted.services.cluster.move import AGAIN, DONE, MOVE, MOVING, TIDY, UNLOCK, Done, Move
 from fe_twisted.storage.mailbox.api import NewMessage
+from fe_twisted.storage.mailbox.remote import METHODS
 from fe_twisted.storage.mailbox.transfer import BLOCK
 from tests.services.cluster.primaries import WHEN, Primary, World, content
 from tests.storage.mailbox.driving import ID, KEY, run
@@ -388,3 +390,12 @@ def started(coroutine: Any) -> list[Any]:
     results: list[Any] = []
     Deferred.fromCoroutine(coroutine).addCallbacks(results.append, lambda failure: results.append(failure.value))
     return results
+
+
+def test_the_command_line_asks_for_it(world: World) -> None:
+    """By a name that no method of mailboxes has, which would be taken for it."""
+    fill(world)
+    assert not METHODS.keys() & (world.one.moves.methods().keys() | world.one.arrivals.methods().keys())
+    asked = world.links["secondary", "one"].ask(MOVING, "", encode(MOVE, Move(ID, "two")))
+    done = decode(DONE, world.drive(asked))
+    assert done.tidy and world.two.names == [FILE]
