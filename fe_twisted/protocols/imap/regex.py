@@ -4,7 +4,7 @@ The engine is RE2, whose time grows with the text and the pattern multiplied and
 look-around (https://github.com/google/re2/wiki/Syntax).  Patterns and programs are bounded, so that the product is too.
 
 Texts are compared as SEARCH keeps them: folded, and with every run of white space as one space.  So case never matters, ``^`` and ``$`` are
-the beginning and the end of the whole field or body, and no pattern needs to care for line breaks.
+the beginning and the end of the whole field or body, white space aside, and no pattern needs to care for line breaks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def matches(pattern: str, text: str) -> bool:
 
     :raises BadSyntax: not a pattern.
     """
-    octets = text.encode("utf-8", "replace")[:MAX_TEXT]
+    octets = text.strip().encode("utf-8", "replace")[:MAX_TEXT]
     return compiled(pattern).search(octets) is not None
 
 
