@@ -18,7 +18,7 @@ from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox import files as files_
 from fe_twisted.storage.mailbox import remote
 from fe_twisted.storage.mailbox.api import NewMessage
-from fe_twisted.storage.mailbox.direct import RETRY, DirectMailbox, Mode, open_direct
+from fe_twisted.storage.mailbox.direct import REST, RETRY, DirectMailbox, Mode, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.remote import METHODS, RemoteMailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, run
@@ -365,6 +365,25 @@ def test_nothing_is_asked_after_the_end(world: World) -> None:
         with pytest.raises(errors.Later):
             run(read(mailbox, inbox))
         assert asked(world) in ([], ["release"]), name
+
+
+def test_a_file_that_nobody_asks_of_is_closed(world: World) -> None:
+    mailbox, inbox = filled(world)
+    world.clock.advance(REST - 1)
+    assert run(mailbox.status("INBOX")).messages == 3
+    world.clock.advance(REST - 1)
+    assert mailbox.direct
+    batches = mailbox.fetch(inbox, ALL, ["uid"])
+    run(batches.__anext__())
+    world.clock.advance(3 * REST)
+    assert mailbox.direct, "a slow client is in the middle of a FETCH"
+    assert world.drive(collect(batches)) == []
+    world.clock.advance(2 * REST)
+    assert not mailbox.direct and not world.clock.getDelayedCalls()
+    asked(world)
+    assert run(mailbox.status("INBOX")).messages == 3
+    assert asked(world) == [] and mailbox.direct, "it is opened again"
+    run(mailbox.close())
 
 
 def test_it_is_opened_once_for_all_who_ask_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
