@@ -16,6 +16,8 @@ MAX_ENTRIES = 100
 #: RFC 5464 section 3.2: an entry is a path of printable US-ASCII without ``*`` and ``%``; ours have at least a name below the scope.
 _ENTRY = re.compile(r"/(?:private|shared)(?:/[!-$&-)+-.0-~]+)+", re.IGNORECASE)
 _MAX_ENTRY = 255
+#: How options begin, which no entry does.
+_OPTIONS = re.compile(rb"\([A-Za-z]")
 _DEPTHS: dict[str, Literal[0, 1, -1]] = {"0": 0, "1": 1, "INFINITY": -1}
 
 
@@ -50,7 +52,7 @@ class QuotaRoot:
 
 
 def get_metadata(reader: Reader) -> GetMetadata:
-    """GETMETADATA after its name; the options may stand before the mailbox, and after it as in the examples of the RFC."""
+    """GETMETADATA after its name; the options stand before the mailbox (section 5), or after it as in the example of section 4.2.1."""
     reader.space()
     depth: Literal[0, 1, -1] = 0
     size: int | None = None
@@ -59,6 +61,9 @@ def get_metadata(reader: Reader) -> GetMetadata:
         reader.space()
     mailbox = elements.mailbox(reader)
     reader.space()
+    if _OPTIONS.match(reader.text, reader.at):
+        depth, size = _options(reader)
+        reader.space()
     start = reader.at
     entries = reader.parenthesised(_entry) if reader.sees(b"(") else (_entry(reader),)
     if len(entries) > MAX_ENTRIES:

@@ -21,7 +21,7 @@ SAMPLES: tuple[str, ...] = (
     'LIST "" *', 'LIST (SUBSCRIBED RECURSIVEMATCH) "" ("a*" %b) RETURN (CHILDREN STATUS (MESSAGES SIZE) SPECIAL-USE)', "LSUB #x. %",
     "STATUS x (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID APPENDLIMIT DELETED-STORAGE)",
     'GETQUOTA ""', "GETQUOTAROOT x", "GETMETADATA (MAXSIZE 1024 DEPTH infinity) x (/private/a/b /shared/c)",
-    'SETMETADATA "" (/private/a "v" /shared/b NIL /private/c ~{2+}\r\n\0a)',
+    'GETMETADATA x (DEPTH 0) /private/a', 'SETMETADATA "" (/private/a "v" /shared/b NIL /private/c ~{2+}\r\n\0a)',
     'APPEND x (\\Seen $Work) " 7-Feb-1994 21:52:25 -0800" {3+}\r\nabc ~{2+}\r\na\0 UTF8 (~{1+}\r\na)',
     'APPEND x CATENATE (TEXT {1+}\r\na URL "/INBOX;UIDVALIDITY=5/;UID=3/;SECTION=1.2/;PARTIAL=1.2")',
     "REPLACE 4 x (\\Draft) {3+}\r\nabc", "REPLACE * x CATENATE (URL /;UID=3)",
