@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
-from fe_twisted.base.errors import MailError, Ours
+from fe_twisted.base.errors import Later, MailError, Ours
 from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.door import Door
@@ -251,6 +251,8 @@ class Session:
         """Move waiting mail in.  Trouble with it is logged: it must not keep anybody from the mail that is there."""
         try:
             await self.mailbox.poll()
+        except Later as error:
+            log.warning("imap.poll_failed", conn=self.wire.id, reason=error.reason or error.public)
         except MailError as error:
             log.failure("imap.poll_failed", error, conn=self.wire.id, reason=error.reason)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from twisted.logger import LogLevel, globalLogPublisher
 
 from fe_twisted.base import errors
 from fe_twisted.protocols.imap.arguments import COMMANDS, UID_COMMANDS
@@ -166,6 +168,29 @@ def test_what_goes_wrong_below_is_told(
         assert said.startswith(f"t {answer}") and "secret" not in said
     monkeypatch.undo()
     assert client.ask("STATUS INBOX (MESSAGES)")[-1] == "t OK STATUS completed"
+
+
+@pytest.mark.parametrize(("error", "level"), [(errors.PrimaryAway(), LogLevel.warn), (errors.StorageFailed(), LogLevel.error)])
+def test_a_poll_that_fails_is_no_bug_unless_it_is_ours(
+    house: House, client: Client, monkeypatch: pytest.MonkeyPatch, error: errors.MailError, level: Any
+) -> None:
+    """A primary that is away for a minute must not fill the log with tracebacks."""
+    told: list[Any] = []
+
+    async def fail() -> int:
+        raise error
+
+    def observe(event: Any) -> None:
+        if event.get("event") == "imap.poll_failed":
+            told.append(event["log_level"])
+
+    monkeypatch.setattr(house.mailbox, "poll", fail)
+    globalLogPublisher.addObserver(observe)
+    try:
+        assert client.ask("NOOP")[-1] == "t OK NOOP completed"
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert told == [level]
 
 
 # -- states ---------------------------------------------------------------------------------------
