@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,11 +62,19 @@ class Door:
 
     :param name: of the box.
     :param lives: how often whoever holds the sessions behind this door has been killed: only then may they end.
+    :param dying: one is being killed now.
     """
 
     name: str
     daemon: Daemon
     lives: int = 0
+    dying: bool = False
+
+    def safe(self, life: int) -> bool:
+        """Whether nobody behind this door has been killed since ``lives`` was ``life``."""
+        while self.dying:
+            time.sleep(0.01)
+        return self.lives == life
 
     @property
     def imap(self) -> int:
@@ -123,22 +131,19 @@ class Service:
         with self.lock:
             assert daemon.process is not None
             left = children(daemon.process.pid)
-            self._bury(daemon)
-            daemon.kill()
-            # Nobody may stay behind and hold the ports; without a word of anybody, and in no time.
-            until(lambda: not any(map(alive, left)), "the workers go when their primary is gone", 15)
-            self._bury(daemon)  # also those who came in meanwhile
+            with self._dying(daemon):
+                daemon.kill()
+                # Nobody may stay behind and hold the ports; without a word of anybody, and in no time.
+                until(lambda: not any(map(alive, left)), "the workers go when their primary is gone", 15)
         time.sleep(away)
         with self.lock:
-            daemon.start()
+            start(daemon)
 
     def kill_worker(self, pid: int) -> None:
         """kill -9 of a worker; its primary starts another."""
-        with self.lock:
-            self._bury(self.primary)
+        with self.lock, self._dying(self.primary):
             os.kill(pid, signal.SIGKILL)
             until(lambda: not alive(pid), "a process that was killed has ended", 15)
-            self._bury(self.primary)
 
     def freeze(self, pid: int, seconds: float) -> None:
         """SIGSTOP and SIGCONT."""
@@ -153,10 +158,18 @@ class Service:
         """The worker processes of the primary."""
         return children(self.primary.process.pid) if self.primary.process is not None else []
 
-    def _bury(self, daemon: Daemon) -> None:
-        for door in self.doors:
-            if door.daemon is daemon:
+    @contextlib.contextmanager
+    def _dying(self, daemon: Daemon) -> Iterator[None]:
+        """Whoever is behind the doors of this box is being killed: those who come in meanwhile are thrown out too."""
+        doors = [door for door in self.doors if door.daemon is daemon]
+        for door in doors:
+            door.dying = True
+        try:
+            yield
+        finally:
+            for door in doors:
                 door.lives += 1
+                door.dying = False
 
     # -- the end ------------------------------------------------------------------------------------
 
@@ -176,6 +189,8 @@ class Service:
                         os.kill(pid, signal.SIGKILL)
                 daemon.process.wait(PATIENCE)
                 daemon.process = None
+        for proxy in self.proxies.values():
+            proxy.close()
 
 
 @contextlib.contextmanager
@@ -189,8 +204,6 @@ def closing(service: Service) -> Iterator[Service]:
             lines = daemon.log().splitlines()
             told = [at for at, line in enumerate(lines) if TROUBLE.search(line)][:5]
             print(f"== {daemon.data.name}", *(line for at in told for line in lines[at : at + 25]), "…", *lines[-10:], sep="\n")
-        for proxy in service.proxies.values():
-            proxy.close()
         raise
     service.stop()
 
@@ -198,31 +211,26 @@ def closing(service: Service) -> Iterator[Service]:
 def one(folder: Path, workers: int = 2, **settings: str) -> Service:
     """One box: a primary and its workers, running."""
     daemon = Daemon(folder / "var", overrides={**SETTINGS, "workers": str(workers), **settings})
-    daemon.init().start()
-    until(lambda: daemon.log().count("cluster.joined") >= workers, "the workers are linked")
-    return Service([daemon], [Door("box", daemon)])
+    daemon.init()
+    service = Service([daemon], [Door("box", daemon)])
+    _start(service, workers)
+    return service
 
 
-def several(
-    folder: Path, directory_url: str, secondaries: int = 2, *, change: Callable[[str, Daemon], None] | None = None, **settings: str
-) -> Service:
-    """A primary that answers clients too, and secondaries behind networks of their own; all running.
-
-    :param change: called with each box's name and the box before it is started.
-    """
+def several(folder: Path, directory_url: str, secondaries: int = 2, **settings: str) -> Service:
+    """A primary that answers clients too, and secondaries behind networks of their own; all running."""
     url = directory_url.replace("postgresql+psycopg://", "postgresql://")
     primary = Daemon(folder / "primary", overrides={**SETTINGS, **settings})
     primary.offset = _offset()
     _init(primary, "--directory-url", url)
     primary.cli("domain", "add", "example.com")
-    link = LINK + primary.offset
     with primary.config.open("a") as file:
         file.write(f"link_port = {LINK}\n")
     token = primary.json("link", "token")["token"]
     service = Service([primary], [Door("primary", primary)])
     for number in range(1, secondaries + 1):
         name = f"secondary-{number}"
-        proxy = service.proxies[name] = Proxy(link)
+        proxy = service.proxies[name] = Proxy(LINK + primary.offset)
         box = Daemon(folder / name, overrides={**SETTINGS, **settings})
         box.offset = _offset()
         _init(box, "--role", "secondary", "--primary", f"wss://localhost:{proxy.port}", "--directory-url", url)
@@ -232,12 +240,32 @@ def several(
         box.cli("link", "join", stdin=token + "\n")
         service.daemons.append(box)
         service.doors.append(Door(name, box))
-    for name, daemon in zip(("primary", *service.proxies), service.daemons, strict=True):
-        if change is not None:
-            change(name, daemon)
-        daemon.start()
-    until(lambda: service.primary.log().count("cluster.joined") >= secondaries, "the secondaries are linked")
+    _start(service, secondaries)
     return service
+
+
+def _start(service: Service, peers: int) -> None:
+    """Start all, or leave nothing behind."""
+    try:
+        for daemon in service.daemons:
+            start(daemon)
+        until(lambda: service.primary.log().count("cluster.joined") >= peers, "all are linked")
+    except BaseException:
+        service.abandon()
+        raise
+
+
+def start(daemon: Daemon) -> None:
+    """Start it, and wait as long as it takes on a machine that has other things to do."""
+    daemon.start(wait=False)
+    for last in (False, False, False, True):
+        try:
+            daemon.wait_ready()
+            return
+        except AssertionError:
+            assert daemon.process is not None
+            if last or daemon.process.poll() is not None:
+                raise
 
 
 def _offset() -> int:

@@ -252,7 +252,7 @@ class Client(threading.Thread):
                         self._leave()
                 except (Away, Lost) as error:
                     door, life = self._door
-                    needless = isinstance(error, Lost) and door.lives == life
+                    needless = isinstance(error, Lost) and door.safe(life)
                     assert not needless, f"thrown out of {door.name} for nothing: {error}"
                     self._ledger.done["thrown out" if self._session else "not let in"] += 1
                     self._leave()
@@ -534,7 +534,7 @@ class Sender(threading.Thread):
             self._ledger.done["deferred"] += 1
         except (OSError, smtplib.SMTPServerDisconnected) as error:
             assert not isinstance(error, TimeoutError), f"no reply within {HUNG:g} s"
-            assert door.lives != life or isinstance(error, ConnectionRefusedError), f"{door.name} hung up for nothing: {error!r}"
+            assert isinstance(error, ConnectionRefusedError) or not door.safe(life), f"{door.name} hung up for nothing: {error!r}"
             self._ledger.done["hung up on"] += 1
 
     def _send(self, smtp: smtplib.SMTP, door: Door) -> None:
