@@ -23,6 +23,9 @@ KEY_SIZE = 32
 #: How long to wait for another process's lock, in milliseconds.
 BUSY_TIMEOUT = 5000
 
+#: The same for a reader beside the process that writes, which waits for it only while it begins the WAL anew, and can be answered elsewhere.
+BESIDE_TIMEOUT = 100
+
 #: Octets that the ``-wal`` file is cut down to after a checkpoint.
 JOURNAL_SIZE_LIMIT = 16 * 1024 * 1024
 
@@ -351,7 +354,8 @@ def _unlock(path: str, key: bytes | bytearray, cipher: str, readonly: bool, *, b
         connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI if beside else flags)
     try:
         with storage_errors(connection):
-            _pragma(connection, "busy_timeout", str(BUSY_TIMEOUT), BUSY_TIMEOUT)
+            timeout = BESIDE_TIMEOUT if beside else BUSY_TIMEOUT
+            _pragma(connection, "busy_timeout", str(timeout), timeout)
             # Until the key has proved right, closing must not write a left-over WAL into the file.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             _key(connection, key, cipher)
