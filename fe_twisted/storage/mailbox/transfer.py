@@ -37,6 +37,9 @@ SCAN = 64 * BLOCK
 #: Octets that must stay free on the disk of the target.
 RESERVE = 64 * 1024 * 1024
 
+#: Octets that a part may grow by while it comes, beside its own length.
+GROWTH = 256 * 1024 * 1024
+
 #: The file itself, and its WAL.
 MAIN, WAL = 0, 1
 PARTS = ("", "-wal")
@@ -170,6 +173,8 @@ class Incoming:
         path = files.incoming_path(mailbox_id)
         self._paths = [_named(path, part) for part in PARTS]
         self._descriptors: list[int] = []
+        # It may grow while it comes.
+        self._most = 2 * size + GROWTH
         with storage_errors():
             room = os.statvfs(files.directory)
             if room.f_bavail * room.f_frsize < size + RESERVE:
@@ -185,7 +190,9 @@ class Incoming:
     def write(self, piece: Piece) -> None:
         """Put a block in its place.
 
-        :raises BadSyntax: not a block, or one that leaves a hole before it.
+        Blocks that are sent together may come in any order, a short one before a long one.
+
+        :raises BadSyntax: not a block, or one far behind all that has come, or more than was to be expected.
         :raises fe_twisted.base.errors.MailError: the disk refused.
         """
         if piece.part not in (MAIN, WAL) or piece.offset < 0 or piece.offset % BLOCK or not 0 < len(piece.octets) <= BLOCK:
@@ -193,8 +200,9 @@ class Incoming:
         if not hmac.compare_digest(hashlib.sha256(piece.octets).digest(), piece.digest):
             raise errors.BadSyntax("a block that is not of its digest")
         with storage_errors():
-            if piece.offset > os.fstat(self._descriptors[piece.part]).st_size:
-                raise errors.BadSyntax("a block behind a hole")
+            size = os.fstat(self._descriptors[piece.part]).st_size
+            if piece.offset > min(size + AT_ONCE * BLOCK, self._most):
+                raise errors.BadSyntax("a block that is not to be expected there")
             written = 0
             while written < len(piece.octets):
                 written += os.pwrite(self._descriptors[piece.part], piece.octets[written:], piece.offset + written)
@@ -208,9 +216,10 @@ class Incoming:
         :raises fe_twisted.base.errors.MailError: the disk refused.
         """
         with storage_errors():
-            for descriptor, size in zip(self._descriptors, whole.sizes, strict=True):
-                if not 0 <= size <= os.fstat(descriptor).st_size:
-                    raise errors.BadSyntax("a size that did not come")
+            parts = list(zip(self._descriptors, whole.sizes, strict=True))
+            if not all(0 <= size <= os.fstat(descriptor).st_size for descriptor, size in parts):
+                raise errors.BadSyntax("a size that did not come")
+            for descriptor, size in parts:
                 os.ftruncate(descriptor, size)
                 os.fsync(descriptor)
             faults.reach("arrive.synced")
