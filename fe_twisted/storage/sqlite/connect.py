@@ -23,7 +23,7 @@ KEY_SIZE = 32
 #: How long to wait for another process's lock, in milliseconds.
 BUSY_TIMEOUT = 5000
 
-#: The same for a reader beside the process that writes, which waits for it only while it begins the WAL anew, and can be answered elsewhere.
+#: The same for a reader beside the process that writes: it waits only while the WAL is begun anew, and can be answered elsewhere.
 BESIDE_TIMEOUT = 100
 
 #: Octets that the ``-wal`` file is cut down to after a checkpoint.

@@ -61,7 +61,8 @@ def test_it_can_change_nothing(path: Path, writer: Holder) -> None:
         for sql in ("INSERT INTO note(text) VALUES('x')", "DROP TABLE note", "PRAGMA user_version = 7", "PRAGMA wal_checkpoint(TRUNCATE)"):
             with pytest.raises(apsw.ReadOnlyError):
                 connection.execute(sql).fetchall()
-        assert connection.pragma("query_only") == 1 and connection.pragma("journal_mode") == "wal"
+        assert connection.pragma("query_only") == 1 and connection.pragma("busy_timeout") == 100
+        assert connection.pragma("journal_mode") == "wal"
 
 
 def test_it_does_not_hold_the_wal_back(path: Path, writer: Holder) -> None:
