@@ -71,7 +71,8 @@ def make_links(settings: Settings, reactor: Any, identity: Identity, secrets: Se
     for location, url in settings.elsewhere().items():
         parts = urlsplit(url)
         endpoint = tls_endpoint(reactor, parts.hostname or "", parts.port or 0, authority=settings.link_authority_file)
-        links[location] = Link(connector(endpoint, reactor, identity, secrets[0], url=url), reactor, name=location or parts.netloc)
+        connect = connector(endpoint, reactor, identity, secrets[0], older=secrets[1:-1], url=url)
+        links[location] = Link(connect, reactor, name=location or parts.netloc)
     return Links(links)
 
 

@@ -55,7 +55,7 @@ def _lines(state: State) -> list[str]:
     where = f", location {own.location}" if own.location else ""
     lines = [
         f"{own.name}: {own.role}{where}, version {own.version}, up {_span(state.now - own.started)}",
-        f"Mail waits for {own.waiting} mailboxes whose owners are away ({own.waiting_octets:,} octets on the disk)."
+        f"Mail waits for {own.waiting} {'mailbox' if own.waiting == 1 else 'mailboxes'}, sealed: {own.waiting_octets:,} octets on the disk."
         if own.waiting
         else "No mail waits.",
         "",

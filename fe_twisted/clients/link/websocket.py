@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
 
 from fe_twisted.base.clock import Clock
 from fe_twisted.clients.link.conversation import Conversation, LinkLost, Listener
 from fe_twisted.clients.link.link import Connect
 from fe_twisted.clients.link.tls import binding_of
 from fe_twisted.protocols.cluster.frames import MAX_MESSAGE
-from fe_twisted.protocols.cluster.handshake import Agreed, Identity
+from fe_twisted.protocols.cluster.handshake import Agreed, Identity, Reason, Refusal
 
 #: The WebSocket subprotocol.
 SUBPROTOCOL = "forwardemail.link"
@@ -245,14 +248,23 @@ class LinkClientFactory(WebSocketClientFactory):
             ready.errback(reason)
 
 
-def connector(endpoint: Any, clock: Clock, identity: Identity, secret: bytes, *, url: str = "ws://primary/") -> Connect:
+def connector(
+    endpoint: Any, clock: Clock, identity: Identity, secret: bytes, *, older: Sequence[bytes] = (), url: str = "ws://primary/"
+) -> Connect:
     """Connects through an endpoint, such as :class:`~twisted.internet.endpoints.UNIXClientEndpoint` or
     :func:`~fe_twisted.clients.link.tls.tls_endpoint`.
 
     :param clock: the reactor.
     :param secret: the link secret.
+    :param older: others to try, each in its turn, with a primary that refuses the one before: it may not have the newest yet.
     :param url: what is said in the WebSocket handshake; ``wss://`` for TLS.
     """
+    secrets = deque([secret, *older])
+
+    def refused(failure: Failure) -> Failure:
+        if isinstance(failure.value, Refusal) and failure.value.reason == Reason.WRONG_SECRET:
+            secrets.rotate(-1)
+        return failure
 
     def connect(listener: Listener) -> Deferred[Conversation]:
         protocols: list[LinkClient] = []
@@ -264,7 +276,8 @@ def connector(endpoint: Any, clock: Clock, identity: Identity, secret: bytes, *,
                 protocol.dropConnection(abort=True)
 
         ready: Deferred[Conversation] = Deferred(give_up)
-        factory = LinkClientFactory(url, clock, listener, identity, secret, ready)
+        ready.addErrback(refused)
+        factory = LinkClientFactory(url, clock, listener, identity, secrets[0], ready)
         connecting = endpoint.connect(factory)
         connecting.addCallbacks(protocols.append, factory._failed)
         return ready

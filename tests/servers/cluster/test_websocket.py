@@ -165,6 +165,19 @@ def test_a_wrong_secret_is_refused_by_name_on_both_sides_and_tried_ever_more_slo
     end(net, link)
 
 
+def test_with_an_older_secret_where_the_newest_is_not_known_yet(network: Callable[..., Network], clock: Clock) -> None:
+    """Boxes get a new secret one after the other, and each links to all others meanwhile."""
+    net = network(owner=UID)
+    with logged() as events:
+        link = link_to(net, b"n" * 32, older=[b"m" * 32, SECRET])
+        for _ in range(10):
+            clock.advance(0.5)
+            net.move()
+        assert link.connected
+    assert [event["reason"] for event in events if event["event"] == "cluster.refused"] == ["wrong-secret"] * 2
+    end(net, link)
+
+
 def test_a_wrong_version_is_refused_with_a_clear_text(network: Callable[..., Network]) -> None:
     net = network(owner=UID)
     with logged() as events:
