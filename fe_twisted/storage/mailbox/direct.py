@@ -165,6 +165,7 @@ class DirectMailbox(RemoteMailbox):
         self._always = always
         self._newest = (0, 0)
         self._place = b""
+        self._polled = False
         self._beside: BesideReader | None = None
         self._turn = DeferredLock()
         self._retry_at = 0.0
@@ -271,6 +272,15 @@ class DirectMailbox(RemoteMailbox):
         there = super().get_metadata
         return await self._either(lambda here: here.get_metadata(name, entries, depth), lambda: there(name, entries, depth))
 
+    async def poll(self) -> int:
+        """See the interface.  Waiting mail lies beside the mailbox, so it is seen here; the first time, the primary looks."""
+        if self._polled and self._same_place() and not self._files.temporary_path(self.id).exists():
+            self._check()
+            return 0
+        came = await super().poll()
+        self._polled = True
+        return came
+
     async def close(self) -> None:
         """Let go of the file, then give the mailbox back, so that the primary is the last to close it."""
         await self._let_go()
@@ -298,10 +308,10 @@ class DirectMailbox(RemoteMailbox):
     def _take(self, conversation: Conversation, opened: Opened) -> None:
         self._newest = (0, 0)
         # At another machine it is not tried, but after a new connection.
-        self._retry_at = 0.0 if opened.place and self._files.place(self.id) == opened.place else math.inf
         if opened.place != self._place:
             self._place = opened.place
             self._drop()
+        self._retry_at = 0.0 if self._same_place() else math.inf
         super()._take(conversation, opened)
 
     # -- here or there ----------------------------------------------------------------------------
@@ -353,7 +363,7 @@ class DirectMailbox(RemoteMailbox):
 
     async def _open_beside(self) -> None:
         """:raises fe_twisted.base.errors.MailError: it cannot be opened."""
-        if not self._place or self._files.place(self.id) != self._place:
+        if not self._same_place():
             raise errors.StorageFailed(reason="the primary's file of this mailbox is not here")
 
         def connect() -> apsw.Connection:
@@ -380,6 +390,10 @@ class DirectMailbox(RemoteMailbox):
             raise
         self._beside = reader
         self._resting = self._clock.callLater(REST, self._rest)
+
+    def _same_place(self) -> bool:
+        """Whether the primary's file is the one that is here."""
+        return bool(self._place) and self._files.place(self.id) == self._place
 
     def _rest(self) -> None:
         """Close the file if nobody has asked for a while, nor is in the middle of what was asked.

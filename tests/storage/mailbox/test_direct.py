@@ -386,6 +386,32 @@ def test_a_file_that_nobody_asks_of_is_closed(world: World) -> None:
     run(mailbox.close())
 
 
+def test_waiting_mail_is_seen_here(world: World) -> None:
+    """Most commands look for it: that must not cost a question each time, nor may mail be overlooked."""
+    mailbox, _ = filled(world)
+    assert [run(mailbox.poll()) for _ in range(3)] == [0, 0, 0]
+    assert asked(world) == ["poll"], "once, because the primary forgets old deliveries then"
+    waiting = world.files.temporary_path(ID)
+    waiting.touch()
+    run(mailbox.poll())
+    assert asked(world) == ["poll"]
+    waiting.unlink()
+    world.network.down = True
+    world.network.cable.break_()
+    assert run(mailbox.poll()) == 0
+    world.network.down = False
+    world.clock.advance(10)
+    moved = world.files.path(ID).with_suffix(".moved")
+    world.files.path(ID).rename(moved)
+    asked(world)
+    run(mailbox.poll())
+    assert asked(world) == ["poll"], "elsewhere, it may lie elsewhere"
+    moved.rename(world.files.path(ID))
+    run(mailbox.close())
+    with pytest.raises(errors.Later):
+        run(mailbox.poll())
+
+
 def test_it_is_opened_once_for_all_who_ask_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     mailbox, _ = filled(world)
     threads: list[Callable[[], Any]] = []
