@@ -1,4 +1,4 @@
-"""COMPRESS=DEFLATE (RFC 4978) in memory; mbsync and IMAPClient with it are in tests/whole"""
+"""COMPRESS=DEFLATE (RFC 4978) in memory; mbsync and IMAPClient with it are in tests/whole."""
 
 from __future__ import annotations
 
