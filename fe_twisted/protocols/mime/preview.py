@@ -14,8 +14,9 @@ MAX_PREVIEW = 200
 MAX_READ = 65_536
 
 _TEXTS = ("text/plain", "text/html")
-#: A line of somebody else's words, or the line that announces them, or a ruler.
-_QUOTED = re.compile(r"[ \t]*>|[-_=*]{3,}[ \t]*\r?$|.{1,200}(?:wrote|schrieb|écrit|escribió|scrive)[ \t]?:\r?$", re.IGNORECASE)
+#: A line of somebody else's words, or a ruler; and the line that announces the words, which ends with a colon.
+_QUOTED = re.compile(r"[ \t]*>|[-_=*]{3,}[ \t]*\r?$")
+_ANNOUNCED = re.compile(r".{1,200}(?:wrote|schrieb|écrit|escribió|scrive)[ \t]?:\r?$", re.IGNORECASE)
 
 
 def preview(content: bytes, root: Part) -> str:
@@ -52,9 +53,12 @@ def _beginning(text: str) -> str:
             break
         if line.isspace() or not line or _QUOTED.match(line):
             continue
+        if line.endswith((":", ":\r")) and _ANNOUNCED.match(line):
+            continue
         for word in line[: 4 * MAX_PREVIEW].split():
             words.append(word)
             length += len(word) + 1
-    # control characters, NUL and lone surrogates are nothing to read and cannot be sent
-    joined = "".join([character if character.isprintable() else " " for character in " ".join(words)[: 2 * MAX_PREVIEW]])
+    joined = " ".join(words)[: 2 * MAX_PREVIEW]
+    if not joined.isprintable():  # control characters, NUL and lone surrogates are nothing to read and cannot be sent
+        joined = "".join([character if character.isprintable() else " " for character in joined])
     return " ".join(joined.split())[:MAX_PREVIEW].rstrip()

@@ -57,14 +57,15 @@ class Pieces:
     cuts: tuple[tuple[int, bytes], ...]
 
 
-class _Decompressors(threading.local):
-    """One for each thread: to make one costs more than to unpack a message, and two threads must not use the same."""
+class _Coders(threading.local):
+    """Of each kind one for each thread: to make one costs more than to use it on a message, and two threads must not use the same."""
 
     def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=_LEVEL).compress
         self.decompress = zstandard.ZstdDecompressor().decompress
 
 
-_decompressors = _Decompressors()
+_coders = _Coders()
 
 
 def pack(data: bytes, worth: float = COMPRESS_WORTH) -> tuple[int, bytes]:
@@ -74,15 +75,14 @@ def pack(data: bytes, worth: float = COMPRESS_WORTH) -> tuple[int, bytes]:
     """
     if len(data) < COMPRESS_FROM:
         return PLAIN, data
-    coding, packed = (ZSTD, zstandard.ZstdCompressor(level=_LEVEL).compress(data)) if len(data) <= FRAME else (FRAMES, _frames(data))
+    coding, packed = (ZSTD, _coders.compress(data)) if len(data) <= FRAME else (FRAMES, _frames(data))
     return (coding, packed) if len(packed) < len(data) * worth else (PLAIN, data)
 
 
 def _frames(data: bytes) -> bytes:
     """The number of frames, the length of each (32 bits, little-endian), and the frames."""
-    compressor = zstandard.ZstdCompressor(level=_LEVEL)
     view = memoryview(data)
-    frames = [compressor.compress(view[start : start + FRAME]) for start in range(0, len(data), FRAME)]
+    frames = [_coders.compress(view[start : start + FRAME]) for start in range(0, len(data), FRAME)]
     return struct.pack(f"<{len(frames) + 1}I", len(frames), *map(len, frames)) + b"".join(frames)
 
 
@@ -101,7 +101,7 @@ def unpack(coding: int, data: bytes) -> bytes:
 
 def _decompressed(data: bytes) -> bytes:
     try:
-        return _decompressors.decompress(data)
+        return _coders.decompress(data)
     except zstandard.ZstdError as error:
         raise DamagedFile(reason=f"compressed content: {error}") from error
 

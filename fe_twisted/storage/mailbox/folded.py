@@ -10,4 +10,5 @@ def folded(text: str) -> str:
 
     They stop at NUL, and a lone surrogate cannot be written as UTF-8; both become the replacement character.
     """
-    return fold(text).replace("\0", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    found = fold(text).replace("\0", "\ufffd")
+    return found if found.isascii() else found.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

@@ -17,7 +17,7 @@ import apsw
 INDEXED = "coalesce((SELECT value FROM meta WHERE name = 'indexed'), 0)"
 
 #: Messages, and octets of their texts, that go into the index in one transaction; a longer text goes alone.
-MESSAGES = 50
+MESSAGES = 32
 OCTETS = 512 * 1024
 
 

@@ -75,7 +75,6 @@ CREATE TABLE messages(
 );
 CREATE INDEX messages_size ON messages(size);
 CREATE INDEX messages_sent_day ON messages(sent_day);
-CREATE INDEX messages_message_id ON messages(message_id);
 CREATE INDEX messages_thread ON messages(thread);
 -- Which thread a Message-ID was seen in, also that of a message that is not here.
 CREATE TABLE kin(
