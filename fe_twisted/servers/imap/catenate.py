@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fe_twisted.base.errors import MailError, MessageTooLarge
+from fe_twisted.base.errors import MailError, MessageTooLarge, NoSuchMessage
 from fe_twisted.protocols.imap.append import BadUrl, EmptyMessage
 from fe_twisted.protocols.imap.commands import AppendMessage, MessageUrl, Section
 from fe_twisted.protocols.mime.parts import load
@@ -56,7 +56,10 @@ async def _fetched(session: Session, url: MessageUrl) -> bytes:
         octets = content[slice(*found)]
     else:
         start, end = found if wanted.fields else _narrowed(found, url)
-        pieces = [await session.mailbox.octets(content, at, min(at + STRETCH, end)) for at in range(start, end, STRETCH)]
+        try:
+            pieces = [await session.mailbox.octets(content, at, min(at + STRETCH, end)) for at in range(start, end, STRETCH)]
+        except NoSuchMessage:
+            raise BadUrl(url.text) from None
         octets = b"".join(pieces)
         if not wanted.fields:
             return octets

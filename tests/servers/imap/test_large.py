@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from fe_twisted.base.errors import NoSuchMessage
 from fe_twisted.protocols.imap.commands import Command, Fetch, Section
 from fe_twisted.protocols.imap.parse import Parser
 from fe_twisted.protocols.mime.parse import parse
@@ -145,3 +146,12 @@ def test_catenate(house: House, large: Client, url: str, octets: bytes) -> None:
     answer = said(house, large)
     assert b"c OK" in answer
     assert answer.endswith(b"* 1 FETCH (BODY[] {%d}\r\n%b)\r\nf OK FETCH completed\r\n" % (len(octets), octets))
+
+
+def test_catenate_of_a_message_that_is_removed_meanwhile(house: House, large: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def octets(message: int, start: int, end: int) -> bytes:
+        raise NoSuchMessage
+
+    monkeypatch.setattr(house.mailbox, "octets", octets)
+    large.send(b'c APPEND Drafts CATENATE (URL "/INBOX/;UID=2")\r\n')
+    assert said(house, large).startswith(b"c NO [BADURL /INBOX/;UID=2] ")
