@@ -150,7 +150,13 @@ class Settings:
     storage_threads: int = _setting(8, "Threads that read and write files.", unit="threads", minimum=1, maximum=64)
 
     message_size_limit: int = _setting(
-        50 * MIB, "Longest message that is taken, by MX and by APPEND.", "Messages", unit="octets", minimum=65536, maximum=1024 * MIB
+        # SQLite has 1,000,000,000 octets for one value, and a body is one.
+        50 * MIB,
+        "Longest message that is taken, by MX and by APPEND.",
+        "Messages",
+        unit="octets",
+        minimum=65536,
+        maximum=900 * MIB,
     )
     recipients_limit: int = _setting(
         # RFC 5321 section 4.5.3.1.8: at least 100.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import random
 
+import apsw
 import pytest
 
 from fe_twisted.base.errors import DamagedFile, NoSuchMessage
+from fe_twisted.base.settings import SETTINGS
 from fe_twisted.storage.mailbox.api import LARGE
 from fe_twisted.storage.mailbox.content import FRAME, FRAMES, PLAIN, ZSTD, pack, unpack
 from fe_twisted.storage.mailbox.local import LocalMailbox
@@ -92,3 +94,10 @@ def test_packing(data: bytes, coding: int) -> None:
 def test_damaged_frames(damaged: bytes) -> None:
     with pytest.raises(DamagedFile):
         unpack(FRAMES, damaged)
+
+
+def test_the_longest_message_that_can_be_set_can_be_stored(mailbox: LocalMailbox) -> None:
+    """Or it would be taken, and then never come to rest."""
+    longest = next(setting.maximum for setting in SETTINGS if setting.name == "message_size_limit")
+    assert longest is not None
+    assert longest + 1_000_000 < mailbox._reader.limit(apsw.SQLITE_LIMIT_LENGTH)
