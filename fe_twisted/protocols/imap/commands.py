@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fe_twisted.protocols.imap.search import Key
 
@@ -246,8 +246,7 @@ class Replace:
     message: AppendMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """The part of a message that a BODY[…] names (RFC 9051 section 6.4.5.1).
 
     :param path: part numbers, empty for the message itself.
@@ -260,9 +259,8 @@ class Section:
     fields: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FetchItem:
-    r"""One data item of FETCH.
+class FetchItem(NamedTuple):
+    r"""One data item of FETCH; a tuple, because plans are looked up by it.
 
     :param name: ``FLAGS``, ``UID``, ``INTERNALDATE``, ``RFC822.SIZE``, ``ENVELOPE``, ``BODY`` (no section), ``BODYSTRUCTURE``, ``BODY[]``
         (with a section), ``RFC822``, ``RFC822.HEADER``, ``RFC822.TEXT``, ``MODSEQ``, ``BINARY[]``, ``BINARY.SIZE[]``, …  ALL, FAST and

@@ -275,8 +275,14 @@ class UidList:
 
     def sequence_numbers(self, uids: Sequence[int]) -> list[int | None]:
         """The sequence number of each UID, None for one that is not here; quick for ascending UIDs, right for any."""
+        if not uids:
+            return []
         made: list[int | None] = []
         low, high, shift = 1, 0, 0
+        at = bisect_right(self._starts, min(uids)) - 1
+        if at >= 0 and max(uids) <= self._ends[at]:  # all in one run
+            shift = self._before[at] + 1 - self._starts[at]
+            return [uid + shift for uid in uids]
         for uid in uids:
             if not low <= uid <= high:
                 at = bisect_right(self._starts, uid) - 1

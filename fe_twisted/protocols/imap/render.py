@@ -10,7 +10,7 @@ How a server uses it::
         numbers = view.sequence_numbers([row[0] for row in rows])  # columns[0] is always "uid"
         transport.writeSequence(plan.render(rows, numbers, flags))
 
-Items that are a column each become one ``%`` template, so a message costs one format.  Items with a section are cut from
+Items that are a column each become one ``%`` template, so a message costs one format, and a batch one call.  Items with a section are cut from
 ``header``, or from ``content`` with the help of ``parts``; they come after the others in the response, whose order is free.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 from fe_twisted.base.errors import ImapStatus, Theirs
@@ -65,7 +64,7 @@ _EQUIVALENT = {"RFC822": Section(), "RFC822.HEADER": Section((), "HEADER"), "RFC
 _ENCODINGS = frozenset(("7bit", "8bit", "binary", "base64", "quoted-printable"))
 
 Row = tuple[Any, ...]
-Flags = Callable[[int, int], bytes]
+Flags = Callable[[Sequence[int], Sequence[int]], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ class FetchPlan:
     :param columns: what to ask the mailbox for, in this order (names as in ``storage.mailbox.api.Column``); ``uid`` is the first.
     :param sets_seen: an item sets ``\Seen``.
     :param template: the beginning of the response, up to the first of ``writers``, or all of it.
-    :param pick: takes what the template needs out of ``(number, flags, *row)``.
+    :param picked: where in ``(number, flags, *row)`` the template finds what it needs.
     :param flags_at: where the flag mask is in the row, or None.
     :param writers: make the other items from a row.
     """
@@ -111,7 +110,7 @@ class FetchPlan:
     columns: tuple[str, ...]
     sets_seen: bool
     template: bytes
-    pick: Callable[[Row], Any]
+    picked: tuple[int, ...]
     flags_at: int | None
     writers: tuple[_Write, ...]
 
@@ -120,22 +119,25 @@ class FetchPlan:
 
         :param rows: values of :attr:`columns`.
         :param numbers: ``numbers[i]`` is the message sequence number of ``rows[i]``; a row whose number is None is passed over.
-        :param flags: ``flags(mask, uid)`` returns the whole list, ``(\Seen \Recent)``; see :func:`flag_list`.
+        :param flags: ``flags(masks, uids)`` returns the whole list of each message, ``(\Seen \Recent)``; see :func:`flag_list`.
         :raises UnknownEncoding: for BINARY items only.
         """
-        template, pick, at = self.template, self.pick, self.flags_at
-        known = [(number, row) for number, row in zip(numbers, rows, strict=True) if number is not None]
-        if at is None:
-            lines: list[Piece] = [template % pick((number, None, *row)) for number, row in known]
-        else:
-            lines = [template % pick((number, flags(row[at], row[0]), *row)) for number, row in known]
+        if None in numbers:
+            rows = [row for number, row in zip(numbers, rows, strict=True) if number is not None]
+            numbers = [number for number in numbers if number is not None]
+        if not rows:
+            return []
+        columns: list[Sequence[Any]] = [numbers, (), *zip(*rows, strict=True)]
+        if self.flags_at is not None:
+            columns[1] = flags(columns[self.flags_at + 2], columns[2])
+        lines: list[Piece] = list(map(self.template.__mod__, zip(*[columns[at] for at in self.picked], strict=True)))
         if not self.writers:
             return lines
         made: list[Piece] = []
-        for line, (_, row) in zip(lines, known, strict=True):
+        for line, row in zip(lines, rows, strict=True):
             made.append(line)
             for write in self.writers:
-                made.extend(write(row))
+                made += write(row)
                 made.append(b" ")
             made[-1] = b")\r\n"
         return made
@@ -177,7 +179,7 @@ def compile_items(
         tuple(columns),
         any(not item.peek for item in items),
         template,
-        itemgetter(*picked),
+        tuple(picked),
         columns.get("flags"),
         tuple(writers),
     )

@@ -86,10 +86,10 @@ async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, si
             found += len(rows)
             numbers = view.uids.sequence_numbers([row[uid_at] for row in rows])
             if telling is None:
-                pieces = plan.render(rows, numbers, view.flags)
+                pieces = plan.render(rows, numbers, view.flag_lists)
             else:
                 used, seen = await _see(session, view, plan, telling, rows)
-                pieces = used.render(seen, numbers, view.flags)
+                pieces = used.render(seen, numbers, view.flag_lists)
             if not plan.writers:  # only short lines
                 session.wire.write(b"".join(cast("list[bytes]", pieces)))
                 await session.wire.drained()

@@ -2,6 +2,9 @@ r"""What one session has been told of its selected folder: the only place where 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from fe_twisted.base.errors import BadSyntax, UidRequired
 from fe_twisted.protocols.imap.commands import SAVED, SequenceSet
 from fe_twisted.protocols.imap.ranges import UidList, contains, intersect, resolve, subtract, union
@@ -102,15 +105,26 @@ class View:
 
     def flags(self, mask: int, uid: int) -> bytes:
         r"""``(\Seen $Forwarded \Recent)`` for the wire."""
-        rendered = self._rendered.get(mask)
-        if rendered is None:
-            if len(self._rendered) >= _MOST_RENDERED:
-                self._rendered.clear()
-            rendered = self._rendered[mask] = flag_list(self.names(mask))
+        return self.flag_lists((mask,), (uid,))[0]
+
+    def flag_lists(self, masks: Sequence[int], uids: Sequence[int]) -> list[bytes]:
+        """The same of many messages, whose UIDs ascend."""
+        rendered = self._rendered
+        made = list(map(rendered.get, masks))
+        if None in made:
+            for mask in {*masks}.difference(rendered):
+                rendered[mask] = flag_list(self.names(mask))
+            made = [rendered[mask] for mask in masks]
+            if len(rendered) > _MOST_RENDERED:
+                rendered.clear()
+        lists = cast("list[bytes]", made)
         recent = self.recent
-        if not recent or uid < recent[0][0] or not contains(recent, uid):
-            return rendered
-        return rendered[:-1] + (b" \\Recent)" if len(rendered) > 2 else b"\\Recent)")
+        if recent and uids[-1] >= recent[0][0]:
+            for at, uid in enumerate(uids):
+                if contains(recent, uid):
+                    flags = lists[at]
+                    lists[at] = flags[:-1] + (b" \\Recent)" if len(flags) > 2 else b"\\Recent)")
+        return lists
 
     def names(self, mask: int) -> list[str]:
         """The flags of a mask by name."""

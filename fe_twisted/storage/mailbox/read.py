@@ -48,14 +48,16 @@ _CONTENT = (
 class _Plan(NamedTuple):
     """How a list of columns is read; worked out once.
 
-    :param sql: gives the columns, then the UID, then what a whole message is put together from.
+    :param sql: gives the columns, then the UID if it is not among them, then what a whole message is put together from.
     :param width: how many columns.
+    :param uid: where the UID is.
     :param content: where the content is among them, or -1.
     :param sized: where there are columns that may be long, so that a batch must be bounded by octets.
     """
 
     sql: str
     width: int
+    uid: int
     content: int
     sized: tuple[int, ...]
     repairs: list[tuple[int, bool]]
@@ -101,18 +103,20 @@ def _plan(columns: tuple[Column, ...]) -> _Plan:
     if whole:
         joins += " JOIN bodies b ON b.message_id = e.message_id"
     sized = tuple(position for position, column in enumerate(columns) if column in _LONG)
-    values = ", ".join([*(_EXPRESSION[column] for column in columns), _EXPRESSION["uid"]])
+    uid = columns.index("uid") if "uid" in columns else len(columns)
+    values = ", ".join([_EXPRESSION[column] for column in (columns if "uid" in columns else (*columns, "uid"))])
     sql = f"SELECT {values}{_CONTENT if whole else ''} FROM entries e{joins} WHERE e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
     if not sized:
         sql += f" LIMIT {BATCH_ROWS}"
-    return _Plan(sql, len(columns), columns.index("content") if whole else -1, sized, _repairs(columns))
+    return _Plan(sql, len(columns), uid, columns.index("content") if whole else -1, sized, _repairs(columns))
 
 
 def _short(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row]) -> int:
     """Add up to a batch of rows; returns the UID of the last one if there may be more, else 0."""
     rows: list[Any] = connection.execute(plan.sql, parameters).fetchall()
-    batch += [row[:-1] for row in rows]
-    return int(rows[-1][-1]) if len(rows) == BATCH_ROWS else 0
+    last = int(rows[-1][plan.uid]) if len(rows) == BATCH_ROWS else 0
+    batch += rows if plan.uid < plan.width else [row[:-1] for row in rows]
+    return last
 
 
 def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row], room: int) -> tuple[int, int]:
@@ -124,7 +128,7 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
         for row in cursor:
             values = row[:width]
             if whole >= 0:
-                message, header, coding, body, cut = row[width + 1 :]
+                message, header, coding, body, cut = row[-5:]
                 content = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
                 values = (*values[:whole], content, *values[whole + 1 :])
             batch.append(values)
@@ -132,7 +136,7 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
                 value = values[position]
                 room -= len(value) if isinstance(value, bytes) else 0
             if room <= 0 or len(batch) >= BATCH_ROWS:
-                return int(row[width]), room
+                return int(row[plan.uid]), room
         return 0, room
     finally:
         cursor.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -56,8 +57,8 @@ def items(text: bytes) -> tuple[FetchItem, ...]:
     return event.arguments.items
 
 
-def flags(mask: int, uid: int) -> bytes:
-    return flag_list((["\\Seen"] if mask & 1 else []) + (["\\Recent"] if uid == 7 else []))
+def flags(masks: Sequence[int], uids: Sequence[int]) -> list[bytes]:
+    return [flag_list((["\\Seen"] if mask & 1 else []) + (["\\Recent"] if uid == 7 else [])) for mask, uid in zip(masks, uids, strict=True)]
 
 
 def rendered(plan: FetchPlan, number: int = 3) -> bytes:
