@@ -204,7 +204,8 @@ class Client:
             known.flags = {"+": known.flags | flags, "-": known.flags - flags, "": flags}[sign]
 
     def _fetch(self) -> None:
-        items = self.chance.choice(("(UID FLAGS)", "(UID BODY.PEEK[HEADER.FIELDS (X-Mark)])", "(UID FLAGS ENVELOPE RFC822.SIZE)", "FAST"))
+        asked = ("(UID FLAGS)", "(UID BODY.PEEK[HEADER.FIELDS (X-Mark)])", "(UID FLAGS ENVELOPE RFC822.SIZE)", "FAST", "(UID BODY[TEXT])")
+        items = self.chance.choice(asked)
         if self.chance.random() < 0.5:
             self.ask(f"FETCH {self._number()} {items}", may_fail=True)
         else:
