@@ -58,7 +58,7 @@ def resolve(items: SequenceSet, maximum: int, *, clamp: bool = False) -> Ranges:
                 continue
             high = min(high, maximum)
         pairs.append((low, high))
-    return normalise(pairs)
+    return normalise(pairs) if len(pairs) > 1 else tuple(pairs)
 
 
 def contains(ranges: Ranges, number: int) -> bool:
@@ -261,6 +261,17 @@ class UidList:
                 made.append((max(low + shift, self._starts[at]), min(high + shift, self._ends[at])))
                 at += 1
         return _merge(made)
+
+    def known(self, uids: Ranges) -> Ranges:
+        """Those of these UIDs that are here; O(log runs) for each range, however many runs there are."""
+        made: list[tuple[int, int]] = []
+        starts, ends = self._starts, self._ends
+        for low, high in uids:
+            at = bisect_left(ends, low)
+            while at < len(starts) and starts[at] <= high:
+                made.append((max(low, starts[at]), min(high, ends[at])))
+                at += 1
+        return tuple(made)
 
     def sequences(self, uids: Ranges) -> Ranges:
         """The sequence numbers of these UIDs; UIDs that are not here are passed over."""

@@ -8,10 +8,11 @@ How a server uses it::
     # if plan.sets_seen: set \Seen of each batch first and render it by a plan with flags=True, for the client must hear of it
     async for rows in mailbox.fetch(folder, uids, plan.columns):
         numbers = view.sequence_numbers([row[0] for row in rows])  # columns[0] is always "uid"
-        transport.writeSequence(plan.render(rows, numbers, flags))
+        transport.writeSequence(plan.render(rows, numbers, view.flag_lists))
 
-Items that are a column each become one ``%`` template, so a message costs one format, and a batch one call.  Items with a section are cut from
-``header``, or from ``content`` with the help of ``parts``; they come after the others in the response, whose order is free.
+Items that are a column each become one ``%`` template, so a message costs one format, and a batch one call.  Items with a section are
+cut from ``summary`` or ``header``, or from ``content`` with the help of ``parts``; they come after the others in the response, whose order
+is free.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Texts for people come from our own code and errors; :func:`_text` still makes th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from fe_twisted.protocols.imap import ranges
 from fe_twisted.protocols.imap.search import Ranges
@@ -21,8 +22,15 @@ def _text(text: str) -> bytes:
 
 
 def _condition(prefix: bytes, condition: str, text: str, code: str) -> bytes:
-    bracketed = b"[%b] " % _text(code).replace(b"]", b"?") if code else b""
-    return b"%b %b %b%b\r\n" % (prefix, condition.encode("ascii"), bracketed, _text(text))
+    if not code:
+        return prefix + _plain(condition, text)
+    return b"%b %b [%b] %b\r\n" % (prefix, condition.encode("ascii"), _text(code).replace(b"]", b"?"), _text(text))
+
+
+@lru_cache(maxsize=256)
+def _plain(condition: str, text: str) -> bytes:
+    """What most commands end with is always the same."""
+    return b" %b %b\r\n" % (condition.encode("ascii"), _text(text))
 
 
 def tagged(tag: str, condition: str, text: str, code: str = "") -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fe_twisted.base.errors import BadSyntax, UidRequired
 from fe_twisted.protocols.imap.commands import Command
-from fe_twisted.protocols.imap.ranges import intersect, resolve
+from fe_twisted.protocols.imap.ranges import resolve
 from fe_twisted.protocols.imap.search import And, Key, Modseq, Not, Or, Recent, Saved, Sequence, Uids, UidSequence
 from fe_twisted.servers.imap.view import View
 
@@ -29,7 +29,7 @@ def resolved(key: Key, view: View) -> Key:
                 raise UidRequired
             return Uids(view.uids.uids(resolve(items, len(view.uids), clamp=True)))
         case UidSequence(items):
-            return Uids(intersect(resolve(items, view.uids.last), view.uids.ranges))
+            return Uids(view.uids.known(resolve(items, view.uids.last)))
         case Recent():
             if not view.has_recent:  # RFC 9051 appendix E
                 raise BadSyntax("RECENT, NEW and OLD are not in IMAP4rev2")

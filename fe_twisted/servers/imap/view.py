@@ -7,7 +7,7 @@ from typing import cast
 
 from fe_twisted.base.errors import BadSyntax, UidRequired
 from fe_twisted.protocols.imap.commands import SAVED, SequenceSet
-from fe_twisted.protocols.imap.ranges import UidList, contains, intersect, resolve, subtract, union
+from fe_twisted.protocols.imap.ranges import UidList, contains, resolve, subtract, union
 from fe_twisted.protocols.imap.render import flag_list
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, SYSTEM_FLAGS, Changes, Mailbox, Selected, Stored
@@ -88,7 +88,7 @@ class View:
         if not uid and self.uid_only:
             raise UidRequired
         if uid:
-            return intersect(resolve(messages, self.uids.last), self.uids.ranges)
+            return self.uids.known(resolve(messages, self.uids.last))
         numbers = resolve(messages, len(self.uids), clamp=True)
         if not numbers and any(first is not None and second is not None for first, second in messages):
             raise BadSyntax("no message has such a number")
@@ -96,7 +96,7 @@ class View:
 
     def kept(self) -> Ranges:
         """What ``$`` stands for: the saved result without what the client was told is gone."""
-        return intersect(self.saved, self.uids.ranges)
+        return self.uids.known(self.saved)
 
     @property
     def told(self) -> int:
@@ -145,11 +145,11 @@ class View:
         """
         if not self.gone:
             self._held = self.modseq
-        self.gone = union(self.gone, intersect(changes.vanished, self.uids.ranges))
+        self.gone = union(self.gone, self.uids.known(changes.vanished))
         news = [row for row in changes.changed if self.own.get(row[0]) != row[2] and row[0] in self.uids]
         self.uids.append(uid for uid, _, _ in changes.added if uid > self.uids.last)
         if self.has_recent:
-            self.recent = union(self.recent, intersect(changes.recent, self.uids.ranges))
+            self.recent = union(self.recent, self.uids.known(changes.recent))
         self.uidnext = max(self.uidnext, changes.uidnext)
         self.modseq = changes.modseq
         self.own.clear()

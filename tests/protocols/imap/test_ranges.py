@@ -120,6 +120,7 @@ def check(view: UidList, model: list[int], asked: set[int]) -> None:
     wanted = made_of(asked)
     assert list(ranges.iterate(view.sequences(wanted))) == [known[uid] for uid in sorted(asked) if uid in known]
     assert list(ranges.iterate(view.uids(wanted))) == [model[n - 1] for n in sorted(asked) if n <= len(model)]
+    assert view.known(wanted) == ranges.intersect(wanted, view.ranges)
     assert is_normal(view.sequences(wanted)) and is_normal(view.uids(wanted))
     assert view.sequence_numbers(sorted(asked)) == [known.get(uid) for uid in sorted(asked)]
     assert view.sequence_numbers(sorted(asked, reverse=True)) == [known.get(uid) for uid in sorted(asked, reverse=True)]
