@@ -41,6 +41,8 @@ from fe_twisted.storage.mailbox.registry import OpenMailboxes
 reactor: Any = global_reactor
 ID, KEY, SECRET = "0123456789abcdef01234567", bytes(range(32)), bytes(32)
 ALL = ((1, 0xFFFFFFFF),)
+#: Octets that FETCH reads at once of a large message.
+STRETCH = 524_288
 
 
 async def no_mail(mailbox: LocalMailbox) -> int:
@@ -76,11 +78,13 @@ def mail(number: int, size: int) -> bytes:
 
 
 async def fill(mailbox: Mailbox, messages: int, megabytes: int) -> None:
-    """Many small messages in Archive, and large ones in INBOX."""
+    """Many small messages in Archive, larger ones in INBOX, and in Sent some that are too large to be read at once."""
     for first in range(0, messages, 500):
         await mailbox.append("Archive", [NewMessage(mail(first + number, 200)) for number in range(min(500, messages - first))])
-    for number in range(megabytes):
-        await mailbox.append("INBOX", [NewMessage(mail(1_000_000 + number, 1 << 20))])
+    for number in range(2 * megabytes):
+        await mailbox.append("INBOX", [NewMessage(mail(1_000_000 + number, 1 << 19))])
+    for number in range(megabytes // 10):
+        await mailbox.append("Sent", [NewMessage(mail(2_000_000 + number, 10 << 20))])
 
 
 class Timing:
@@ -119,15 +123,33 @@ async def fetch(mailbox: Mailbox, folder: int, columns: list[Any]) -> int:
     return rows
 
 
+async def whole(mailbox: Mailbox, folder: int) -> int:
+    """All content, what is large a stretch at a time, as FETCH reads it."""
+    octets = 0
+    async for batch in mailbox.fetch(folder, ALL, ["uid", "content"]):
+        for _, content in batch:
+            if isinstance(content, bytes):
+                octets += len(content)
+                continue
+            at = 0
+            while piece := await mailbox.octets(content, at, at + STRETCH):
+                at += len(piece)
+            octets += at
+    return octets
+
+
 async def measure(local: Mailbox, others: dict[str, Mailbox], server: int, rounds: int) -> dict[str, Any]:
     """All in turn."""
     archive = (await local.select("Archive", claim_recent=False)).folder_id
     inbox = (await local.select("INBOX", claim_recent=False)).folder_id
+    sent = (await local.select("Sent", claim_recent=False)).folder_id
     kinds: dict[str, tuple[int, Callable[[Mailbox], Awaitable[Any]]]] = {
         "fetch flags": (rounds, lambda mailbox: fetch(mailbox, archive, ["uid", "flags"])),
         "fetch envelopes": (rounds, lambda mailbox: fetch(mailbox, archive, ["uid", "flags", "envelope"])),
-        "fetch bodies": (max(3, rounds // 3), lambda mailbox: fetch(mailbox, inbox, ["uid", "content"])),
+        "fetch bodies": (max(3, rounds // 3), lambda mailbox: whole(mailbox, inbox)),
+        "fetch 10 MB each": (max(3, rounds // 3), lambda mailbox: whole(mailbox, sent)),
         "status": (rounds * 50, lambda mailbox: mailbox.status("INBOX")),
+        "look for mail": (rounds * 50, lambda mailbox: mailbox.poll()),
         "store one flag": (rounds * 5, lambda mailbox: toggle(mailbox, archive)),
     }
     report: dict[str, Any] = {}
