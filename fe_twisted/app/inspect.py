@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from cryptography import x509
+
 from fe_twisted.app.certificates import days_left, readable_by_others
 from fe_twisted.app.ports import bind
+from fe_twisted.app.secrets import link_secrets
 from fe_twisted.app.store import Store, opened
 from fe_twisted.base.errors import MailError
 from fe_twisted.base.settings import Settings
@@ -44,6 +47,8 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
             yield Finding("server key", "ok", str(settings.server_key_file))
             yield from _directory(store)
             yield from _files(store)
+            if settings.role == "secondary" or settings.link_port or settings.primaries:
+                yield from _link(settings, store.server_key)
     except MailError as error:
         yield Finding("directory", "problem", f"{error.public} {error.reason}".strip())
     yield from _certificate(settings, now)
@@ -76,6 +81,28 @@ def _files(store: Store) -> Iterator[Finding]:
         yield Finding("mailbox files", "problem", sentence)
     if not sentences:
         yield Finding("mailbox files", "ok", _count(len(known), "mailbox"))
+
+
+def _link(settings: Settings, server_key: bytes) -> Iterator[Finding]:
+    """What links to other boxes need."""
+    try:
+        tokens = len(link_secrets(settings, server_key)) - 1
+    except MailError as error:
+        yield Finding("link token", "problem", error.public)
+    else:
+        if tokens > 1:
+            yield Finding("link token", "note", f"{tokens} are accepted; when all boxes have the newest, forget the others")
+        else:
+            yield Finding("link token", "ok", str(settings.link_secret_file))
+    authority = settings.link_authority_file
+    if authority is None:
+        return
+    try:
+        found = len(x509.load_pem_x509_certificates(authority.read_bytes()))
+    except (OSError, ValueError) as error:
+        yield Finding("link authority", "problem", f"{authority}: {error}")
+    else:
+        yield Finding("link authority", "ok", f"{_count(found, 'certificate')} in {authority}")
 
 
 def _certificate(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from twisted.python.threadpool import ThreadPool
 from fe_twisted.app.links import Links
 from fe_twisted.app.workers import Sockets, Workers
 from fe_twisted.base import log
-from fe_twisted.base.errors import BadSettings
+from fe_twisted.base.errors import BadSettings, Later
 from fe_twisted.servers.tls import ServerTLS
 from fe_twisted.services.cluster.move import Moves
 
@@ -158,5 +158,9 @@ class Listeners(Service):
 
 
 def logged(failure: Failure, event: str) -> None:
-    """An errback that says so in the log."""
-    log.failure(event, cast(BaseException, failure.value))
+    """An errback that says so in the log; what is nobody's fault, such as a database that is away, without a traceback."""
+    error = cast(BaseException, failure.value)
+    if isinstance(error, Later):
+        log.warning(event, reason=error.reason or error.public)
+    else:
+        log.failure(event, error)

@@ -122,3 +122,24 @@ def test_init_of_a_secondary(shell: Shell, tmp_path: Path) -> None:
 def test_half_a_secondary_is_wrong_usage(shell: Shell, tmp_path: Path, options: tuple[str, ...]) -> None:
     shell("init", "--data", str(tmp_path / "two"), *options, status=2)
     assert not (tmp_path / "two").exists()
+
+
+def test_check_looks_at_what_links_need(shell: Shell) -> None:
+    def findings(status: int) -> dict[str, tuple[str, str]]:
+        checks = shell.json("check", status=status)["checks"]
+        return {each["check"]: (each["status"], each["detail"]) for each in checks if each["check"].startswith("link")}
+
+    assert findings(0) == {}
+    shell.config.write_text(shell.config.read_text() + 'link_port = 7443\nlink_authority = "tls/primaries.pem"\n')
+    found = findings(1)
+    assert found["link token"][0] == "problem" and "link token" in found["link token"][1]
+    assert found["link authority"][0] == "problem"
+    shell("link", "token")
+    certificate = (shell.data / "tls" / "certificate.pem").read_bytes()
+    (shell.data / "tls" / "primaries.pem").write_bytes(certificate * 2)
+    found = findings(0)
+    assert found["link token"][0] == "ok" and found["link authority"] == ("ok", f"2 certificates in {shell.data}/tls/primaries.pem")
+    shell("link", "token", "--new")
+    assert findings(0)["link token"][0] == "note"
+    (shell.data / "tls" / "primaries.pem").write_bytes(b"nothing")
+    assert findings(1)["link authority"][0] == "problem"
