@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from fe_twisted.app.rooms import Rooms
 from fe_twisted.base import log
 from fe_twisted.base.addresses import parse_address
-from fe_twisted.base.errors import MailError, WrongPassword
+from fe_twisted.base.errors import MailError, Moved, WrongPassword
 from fe_twisted.protocols.sasl.scram import Answer
 from fe_twisted.services.login.authenticate import Login, Opened, ScramAttempt
 from fe_twisted.storage.directory.api import Alias, AliasState
@@ -56,7 +56,7 @@ class DirectoryDoor:
         :raises WrongPassword:
         """
         mailbox_id = opened.alias.mailbox_id or ""
-        mailbox = await self._mailboxes.open(mailbox_id, opened.alias.location, opened.mailbox_key)
+        mailbox = await self._open(opened)
         try:
             # Looked up again: what changed before this line is seen here, and what changes after it is seen by look().
             found = await self._lookups.login(parse_address(opened.alias.address))
@@ -70,6 +70,24 @@ class DirectoryDoor:
         # Mail that waited moves in; SELECT waits for it, the answer to LOGIN does not.
         Deferred.fromCoroutine(mailbox.poll()).addErrback(_poll_failed, mailbox_id)
         return opened.alias.address, mailbox
+
+    async def _open(self, opened: Opened) -> Mailbox:
+        """Open it where it is, though it was moved since it was looked up.
+
+        :raises WrongPassword:
+        """
+        alias, tries = opened.alias, 0
+        while True:
+            try:
+                return await self._mailboxes.open(opened.alias.mailbox_id or "", alias.location, opened.mailbox_key)
+            except Moved:
+                tries += 1
+                if tries > 2:
+                    raise
+            found = await self._lookups.login(parse_address(opened.alias.address))
+            if found is None or not _may(found[0], opened.alias.mailbox_id or ""):
+                raise WrongPassword
+            alias = found[0]
 
     def hidden(self, address: str) -> frozenset[str]:
         """See the interface."""

@@ -236,6 +236,12 @@ def _connect(
         """A mailbox is taken from its sessions."""
         imap.end_sessions(mailbox_id, "access was changed, log in again")
 
+    def moving(mailbox_id: str) -> None:
+        """A mailbox leaves this process."""
+        imap.end_sessions(mailbox_id, "the mailbox is being moved, log in again")
+
+    if here is not None:
+        here.mailboxes.when_frozen(moving)
     _timer(LOOK, door.look, reactor, "directory.look").setServiceParent(parts)
     over_tls: Any = TLSMemoryBIOFactory(base.tls, False, cast(Any, imap), clock=reactor)  # type: ignore[arg-type]
     factories = {"mx": mx, "imap": imap, "imaps": over_tls}

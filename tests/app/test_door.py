@@ -15,7 +15,7 @@ from fe_twisted.app.door import DirectoryDoor
 from fe_twisted.app.rooms import Rooms
 from fe_twisted.app.setup import create
 from fe_twisted.app.store import Store, open_store
-from fe_twisted.base.errors import WrongPassword
+from fe_twisted.base.errors import Moved, WrongPassword
 from fe_twisted.services.accounts.admin import NewPassword
 from fe_twisted.services.login.authenticate import Login
 from fe_twisted.storage.directory.lookup import Lookups
@@ -132,3 +132,28 @@ def test_a_mailbox_that_closed_by_itself_is_forgotten(house: House) -> None:
     house.store.accounts.remove_alias("hello@example.com")
     result(house.door.look())
     assert house.expelled == []
+
+
+def test_a_mailbox_that_was_moved_since_it_was_looked_up_is_looked_up_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = house.door._mailboxes.open
+
+    async def open_(mailbox_id: str, location: str, key: bytes) -> Any:
+        asked.append(location)
+        if location == "local":
+            house.store.directory.set_location(mailbox_id, "two", replaces="local")
+            raise Moved
+        return await real(mailbox_id, location, key)
+
+    monkeypatch.setattr(house.door._mailboxes, "open", open_)
+    assert house.enter()[0] == house.passwords[0].address
+    assert asked == ["local", "two"]
+
+    async def never(mailbox_id: str, location: str, key: bytes) -> Any:
+        asked.append(location)
+        raise Moved
+
+    monkeypatch.setattr(house.door._mailboxes, "open", never)
+    with pytest.raises(Moved):
+        house.enter()
+    assert len(asked) == 5

@@ -12,12 +12,12 @@ move, by its repetition, or by :meth:`Moves.tidy` at the next start.  So a crash
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from fe_twisted.base import errors, faults, log
@@ -125,6 +125,8 @@ class Moves:
         self._run_in_thread = run_in_thread
         self._clock = clock
         self._moving: dict[str, list[Deferred[None]]] = {}
+        #: What targets have not answered yet.
+        self._asked: set[Deferred[bytes]] = set()
         #: What the targets called what they were brought, until it is deleted here.
         self._tokens: dict[str, bytes] = {}
         self._running = False
@@ -147,6 +149,8 @@ class Moves:
         """Begin nothing more; returns when what is going on has come to a place where it can be left."""
         self._running = False
         self._stop_timer()
+        for asked in list(self._asked):
+            asked.cancel()
         while self._moving:
             waiting: Deferred[None] = Deferred()
             next(iter(self._moving.values())).append(waiting)
@@ -246,9 +250,11 @@ class Moves:
             conversation = await link.conversation(PATIENCE)
             source: Outgoing = await self._run_in_thread(partial(Outgoing, self._files, mailbox_id))
             try:
-                return await self._bring(_Target(conversation, mailbox_id), source, mailbox_id, location)
+                return await self._bring(_Target(conversation, mailbox_id, self._ask), source, mailbox_id, location)
             finally:
                 await self._run_in_thread(source.close)
+        except CancelledError as error:
+            raise errors.Later("the server is stopping; the mailbox is where it was") from error
         except LinkLost as error:
             raise errors.PrimaryAway(f"the connection to {location} was lost; the mailbox is where it was", reason="moving") from error
         except errors.PrimaryAway as error:
@@ -274,7 +280,8 @@ class Moves:
                 await self._decide(mailbox_id, location)
                 faults.reach("move.decided")
         finally:
-            await target.stop()
+            if self._running:
+                await target.stop()
         log.event("move.decided", mailbox=mailbox_id, to=location, octets=sum(whole.sizes))
         return sum(whole.sizes)
 
@@ -343,15 +350,16 @@ class Moves:
             await self._spool.retry(mailbox_id)
             while rows := await self._spool.take(mailbox_id, BATCH_MESSAGES, BATCH_BYTES):
                 body = encode(HANDOVER, Handover(tuple(Sealed(row.delivery_id, row.sealed) for row in rows)))
-                await link.ask("handover", mailbox_id, body, patience=PATIENCE)
+                await self._ask(Deferred.fromCoroutine(link.ask("handover", mailbox_id, body, patience=PATIENCE)))
                 faults.reach("move.handed")
                 await self._spool.remove(mailbox_id, [row.delivery_id for row in rows])
                 messages += len(rows)
             tidy = await self._spool.remove_if_empty(mailbox_id)
             faults.reach("move.left")
             tidy = tidy and await self._delete(link, mailbox_id)
-        except errors.MailError as error:
-            log.warning("move.left", mailbox=mailbox_id, link=link.name, reason=error.reason or error.public)
+        except (errors.MailError, CancelledError) as error:
+            reason = error.reason or error.public if isinstance(error, errors.MailError) else "the server is stopping"
+            log.warning("move.left", mailbox=mailbox_id, link=link.name, reason=reason)
             tidy = False
         if tidy:
             self._gate.forget(mailbox_id)
@@ -364,7 +372,7 @@ class Moves:
     async def _delete(self, link: Link, mailbox_id: str) -> bool:
         """Delete the old copy if the target has the mailbox."""
         body = encode(arrive.NAMED, arrive.Named(mailbox_id, self._tokens.get(mailbox_id, b"")))
-        answer = await link.ask("holds", "", body, patience=PATIENCE)
+        answer = await self._ask(Deferred.fromCoroutine(link.ask("holds", "", body, patience=PATIENCE)))
         if not decode(arrive.BOOL, answer):
             log.warning("move.kept", mailbox=mailbox_id, link=link.name, reason="the target does not have it; the copy here stays")
             return False
@@ -384,6 +392,16 @@ class Moves:
         self._home.busy.discard(mailbox_id)
         for waiting in self._moving.pop(mailbox_id):
             waiting.callback(None)
+
+    def _ask(self, asked: Deferred[bytes]) -> Deferred[bytes]:
+        """The same answer, unless the server stops before it comes; then CancelledError."""
+
+        def answered(result: Any) -> Any:
+            self._asked.discard(asked)
+            return result
+
+        self._asked.add(asked)
+        return asked.addBoth(answered)
 
     def _pause(self, seconds: float) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
@@ -415,9 +433,10 @@ class Moves:
 class _Target:
     """One mailbox at the primary that it is brought to, over one connection: a new one would have to begin anew."""
 
-    def __init__(self, conversation: Conversation, mailbox_id: str) -> None:
+    def __init__(self, conversation: Conversation, mailbox_id: str, wait: Callable[[Deferred[bytes]], Deferred[bytes]]) -> None:
         self._conversation = conversation
         self._mailbox_id = mailbox_id
+        self._wait = wait
         self.token = b""
 
     async def begin(self, octets: int) -> None:
@@ -454,7 +473,7 @@ class _Target:
             log.event("move.stop", mailbox=self._mailbox_id, reason=type(error).__name__)
 
     def _ask(self, method: str, body: Sequence[Buffer], timeout: float) -> Deferred[bytes]:
-        return self._conversation.ask(method, "", body, timeout=timeout)
+        return self._wait(self._conversation.ask(method, "", body, timeout=timeout))
 
 
 def _first(failure: Failure) -> Failure:

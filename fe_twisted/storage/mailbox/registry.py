@@ -67,6 +67,7 @@ class OpenMailboxes(Generic[M]):
         self._clock = clock
         self._grace = grace
         self._entries: dict[str, _Entry[M]] = {}
+        self._farewells: list[Callable[[str], None]] = []
         self._closed = False
 
     def __len__(self) -> int:
@@ -141,6 +142,10 @@ class OpenMailboxes(Generic[M]):
         finally:
             self._unlock(mailbox_id, entry)
 
+    def when_frozen(self, farewell: Callable[[str], None]) -> None:
+        """Call ``farewell(mailbox_id)`` when an open mailbox is closed to be moved: for sessions that must end then."""
+        self._farewells.append(farewell)
+
     @asynccontextmanager
     async def frozen(self, mailbox_id: str) -> AsyncIterator[None]:
         """Close a mailbox and keep it closed for as long as the block lasts: whoever opens it waits.
@@ -151,6 +156,9 @@ class OpenMailboxes(Generic[M]):
         """
         entry = await self._lock(mailbox_id)
         try:
+            if entry.mailbox is not None:
+                for farewell in self._farewells:
+                    farewell(mailbox_id)
             await self._shut(mailbox_id, entry, moving=True)
             yield
         finally:

@@ -399,3 +399,21 @@ def test_the_command_line_asks_for_it(world: World) -> None:
     asked = world.links["secondary", "one"].ask(MOVING, "", encode(MOVE, Move(ID, "two")))
     done = decode(DONE, world.drive(asked))
     assert done.tidy and world.two.names == [FILE]
+
+
+def test_a_server_that_stops_does_not_wait_for_the_target(world: World) -> None:
+    contents = fill(world, 4)
+    cable = next(each for each in world.two.network.cables if each.conversation is world.links["one", "two"]._conversation)
+
+    def silence(point: str) -> None:
+        cable.held = True
+
+    faults.arm("move.frozen", silence)
+    moving = started(world.one.moves.move(ID, "two"))
+    world.pass_(1)
+    assert not moving
+    run(world.one.moves.stop())
+    assert isinstance(moving[0], errors.Later) and not isinstance(moving[0], errors.PrimaryAway)
+    world.one.moves._running = True
+    cable.break_()
+    assert world.one.messages() == contents

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from fe_twisted.base import errors
@@ -179,18 +179,21 @@ def test_a_frozen_mailbox_is_closed_and_whoever_comes_waits(registry: OpenMailbo
     told: list[str] = []
     registry.watch_eviction(box, lambda: told.append("evicted"))
     registry.watch_eviction(box, lambda: told.append("never"), lambda: told.append("moved"))
+    registry.when_frozen(lambda mailbox_id: told.append(mailbox_id))
 
-    async def freeze(until: Deferred[None]) -> None:
-        async with registry.frozen(ID):
+    async def freeze(until: Deferred[None], mailbox_id: str = ID) -> None:
+        async with registry.frozen(mailbox_id):
             await until
 
     thaw: Deferred[None] = Deferred()
     freezing = started(freeze(thaw))
-    assert told == ["evicted", "moved"] and box.closed == 1 and registry.get(ID) is None
+    assert told == [ID, "evicted", "moved"] and box.closed == 1 and registry.get(ID) is None
     again, other = started(registry.open(ID, KEY)), started(registry.open(OTHER, KEY))
     assert not again and len(other) == 1, "nobody else waits"
     thaw.callback(None)
     assert freezing == [None] and again == [registry.get(ID)] and again[0] is not box
+    run(freeze(succeed(None), "a" * 24))
+    assert len(told) == 3, "of a mailbox that is not open nobody is told"
 
 
 def test_eviction_while_opening(registry: OpenMailboxes[Box], opener: Opener) -> None:
