@@ -34,6 +34,21 @@ def cpu(pid: int) -> float:
     return total / _TICK
 
 
+def rest(pid: int, seconds: float = 180) -> float:
+    """Wait until a process and its descendants have nothing left to do; the seconds until then.
+
+    :param seconds: give up after so many.
+    """
+    began = idle = time.monotonic()
+    used = cpu(pid)
+    while time.monotonic() - idle < 2 and time.monotonic() - began < seconds:
+        time.sleep(0.25)
+        now = cpu(pid)
+        if now - used > 0.01:
+            used, idle = now, time.monotonic()
+    return idle - began
+
+
 def memory(pid: int) -> int:
     """Octets of memory of a process and its descendants, shared pages counted once (PSS)."""
     total = 0
