@@ -1,7 +1,7 @@
 """Every key that comes from the server key, one label each (HKDF-SHA256, RFC 5869).
 
-Each box has a server key of its own.  What must be the same on all boxes comes from the directory's shared secret instead: :data:`SCRAM` and
-:data:`LIMITS`.
+Each box has a server key of its own.  What must be the same on all boxes comes from the directory's shared secret instead: :data:`SCRAM`
+and :data:`LIMITS`.
 """
 
 from __future__ import annotations
