@@ -134,7 +134,7 @@ class Service:
             with self._dying(daemon):
                 daemon.kill()
                 # Nobody may stay behind and hold the ports; without a word of anybody, and in no time.
-                until(lambda: not any(map(alive, left)), "the workers go when their primary is gone", 15)
+                until(lambda: not any(map(alive, left)), "the workers go when their primary is gone")
         time.sleep(away)
         with self.lock:
             start(daemon)

@@ -10,6 +10,7 @@ import random
 import re
 import smtplib
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -387,9 +388,9 @@ class Client(threading.Thread):
         uid = entry.uids[self._view.folder]
         with self._ledger.operation(entry, f"flag {sign}{flag}", change) as answered:
             self._ask(f"UID STORE {uid} {sign}FLAGS ({flag})")
-            assert uid in self._view.flags, f"UID {uid} is gone, and nobody took it away"
-            assert (flag in self._view.flags[uid]) == (sign == "+"), f"UID {uid} has {sorted(self._view.flags[uid])}"
             answered()
+        assert uid in self._view.flags, f"UID {uid} is gone, and nobody took it away"
+        self._hear(lambda: (flag in self._view.flags[uid]) == (sign == "+"), f"the flags of UID {uid} are not told")
 
     def _move(self, entry: Entry) -> None:
         source = self._view.folder
@@ -406,10 +407,10 @@ class Client(threading.Thread):
             self.history.append(b"> UID MOVE %d %b" % (uid, target.encode()))
             self.session.ask(f"UID MOVE {uid} {target}", take)
             assert len(copied) == 1, f"UID {uid} was not moved, and nobody took it away"
-            assert uid not in self._view.flags, f"UID {uid} was moved and is still there"
             self._ledger.valid(self.owner.address, target, copied[0][0])
             self._ledger.given(self.owner.address, target, copied[0][1], entry.token)
             answered()
+        self._hear(lambda: uid not in self._view.flags, f"UID {uid} was moved and is still there")
 
     def _expunge(self, entry: Entry) -> None:
         uid = entry.uids[self._view.folder]
@@ -420,8 +421,8 @@ class Client(threading.Thread):
             answered()
         with self._ledger.operation(entry, "expunge", lambda _: None) as answered:
             self._ask(f"UID EXPUNGE {uid}")
-            assert uid not in self._view.flags, f"UID {uid} was expunged and is still there"
             answered()
+        self._hear(lambda: uid not in self._view.flags, f"UID {uid} was expunged and is still there")
 
     def _keyword(self) -> None:
         """On anybody's message."""
@@ -440,6 +441,14 @@ class Client(threading.Thread):
         else:
             self._ask("UID FETCH 1:* (FLAGS MODSEQ)")
         self._ledger.done["fetch"] += 1
+
+    def _hear(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """What was answered is told at once, or, when the primary goes away after the answer, as soon as there is one again."""
+        deadline = time.monotonic() + HUNG
+        while not condition():
+            assert time.monotonic() < deadline, otherwise
+            self._ask("NOOP")
+            self._ledger.done["told late"] += 1
 
     def _noop(self) -> None:
         self._ask("NOOP")

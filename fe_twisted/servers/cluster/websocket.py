@@ -25,13 +25,19 @@ from fe_twisted.servers.cluster.session import Session
 #: Seconds in which a secondary must have proved itself.
 PROVE = 10.0
 
+#: Seconds that the other side may take to hang up too, which TLS waits for.
+GOODBYE = 2.0
+
 
 class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's own two bases do not agree
     """One connection.  What Autobahn calls has Autobahn's names."""
 
     session: Session | None = None
     refused = False
+    #: It was refused during the WebSocket handshake, and that was logged.
+    denied = False
     _deadline: Any = None
+    _goodbye: Any = None
 
     def connectionMade(self) -> None:
         """Somebody is there: from an address that may, or as a user who may?"""
@@ -55,8 +61,16 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
     def connectionLost(self, reason: Any = None) -> None:
         """Gone."""
         self.factory.gone(self)
+        if self._goodbye is not None and self._goodbye.active():
+            self._goodbye.cancel()
         if not self.refused:
             super().connectionLost(reason)
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Hang up; if the other side does not, the connection is cut."""
+        super().dropConnection(abort)
+        if not abort and self._goodbye is None and self in self.factory.live:
+            self._goodbye = self.factory.clock.callLater(GOODBYE, self.transport.abortConnection)
 
     def onConnect(self, request: Any) -> str:
         """The WebSocket handshake.
@@ -64,6 +78,7 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
         :raises ConnectionDeny: it is for something else.
         """
         if SUBPROTOCOL not in request.protocols:
+            self.denied = True
             log.warning("cluster.refused", peer=_address(self.transport), reason="wrong-subprotocol", text="", by="us")
             raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, f"this is for {SUBPROTOCOL}")
         return SUBPROTOCOL
@@ -90,6 +105,8 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
             log.warning("cluster.refused", peer=_address(self.transport), reason="too-large", text=str(reason or ""), by="us")
         if self.session is not None:
             self.session.lost()
+        elif not self.denied:
+            log.warning("cluster.refused", peer=_address(self.transport), reason="no-websocket", text=str(reason or ""), by="us")
 
     def _slow(self) -> None:
         self._deadline = None

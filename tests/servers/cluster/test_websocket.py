@@ -13,10 +13,13 @@ import pytest
 import txaio
 from OpenSSL import SSL, crypto
 from twisted.internet import ssl
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from fe_twisted.app.certificates import create_certificate
 from fe_twisted.clients.link.conversation import LinkLost
@@ -25,14 +28,14 @@ from fe_twisted.clients.link.tls import binding_of
 from fe_twisted.clients.link.websocket import OPTIONS, PING, PONG, connector
 from fe_twisted.protocols.cluster.frames import MAX_MESSAGE
 from fe_twisted.protocols.cluster.handshake import Identity, Refusal
-from fe_twisted.servers.cluster.websocket import PROVE, LinkServerFactory
+from fe_twisted.servers.cluster.websocket import GOODBYE, PROVE, LinkServerFactory
 from fe_twisted.servers.tls import ServerTLS
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
 from fe_twisted.storage.mailbox.remote import open_remote
-from tests.servers.cluster.wires import Network, logged
+from tests.servers.cluster.wires import Network, Wire, logged
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, nothing_waits
 from tests.storage.mailbox.linked import SECRET, hosting
 from tests.storage.mailbox.samples import ALL, mail, with_attachment
@@ -132,6 +135,20 @@ def test_a_slow_transport_pauses_the_answers_and_resumes_them(network: Callable[
     assert len(found[0]) == 10
     done(net, mailbox.close())
     end(net, link)
+
+
+@pytest.mark.parametrize("nonsense", [b"HELO there\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_who_speaks_no_websocket_is_logged_and_cut_off(factory: LinkServerFactory, clock: Clock, nonsense: bytes) -> None:
+    """Also when he never hangs up, for which TLS would wait."""
+    server = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 4711))
+    wire = Wire(IPv4Address("TCP", "127.0.0.1", 4711), None)
+    server.makeConnection(wire)
+    server.dataReceived(nonsense)
+    clock.advance(GOODBYE + 0.1)
+    assert wire.aborted
+    with logged() as events:
+        server.connectionLost(Failure(ConnectionLost()))
+    assert [event["reason"] for event in events if event["event"] == "cluster.refused"] == ["no-websocket"]
 
 
 def test_another_user_of_this_machine_is_refused(network: Callable[..., Network]) -> None:
