@@ -1,5 +1,6 @@
 # make run    a mail server to try things out, on loopback, with its data in ./var
 # make test   everything that can be tested here
+# make soak   processes and networks that fail under load, for ten minutes each; SOAK_SECONDS and SOAK_SEED change that
 # make bench  the benchmarks
 # make lint   style, types and layers
 # make lock   requirements*.lock anew from setup.cfg
@@ -14,7 +15,7 @@ DATA := var
 COMPILE := pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --annotation-style=line \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra build
 
-.PHONY: run test bench lint lock clean
+.PHONY: run test soak bench lint lock clean
 .DELETE_ON_ERROR:
 
 # The second start changes nothing and shows where everything is.  exec: Ctrl-C and SIGTERM reach the server itself.
@@ -25,6 +26,9 @@ run: $(VENV)/.runtime
 test: $(VENV)/.tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest
+
+soak: $(VENV)/.tests
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-$$$$} $(BIN)/python -m pytest -s tests/soak/test_soak.py
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench

@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "imap": imap.run,
     "tls": imap.run_tls,
     "memory": sessions.run_memory,
+    "crowd": sessions.run_crowd,
     "workers": workers.run,
 }
 
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages and fewer rounds")
     parser.add_argument("--only", action="append", choices=sorted(BENCHMARKS), metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
     parser.add_argument("--large", action="store_true", help="also with 100,000 messages")
+    parser.add_argument("--sessions", type=int, metavar="N", help="in crowd: so many")
     parser.add_argument("--peers", metavar="NAME,…", help="only these of Dovecot's formats in imap and tls: " + ", ".join(VARIANTS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
     options = parser.parse_args()

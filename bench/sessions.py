@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import resource
 import socket
 import statistics
 import subprocess
@@ -89,7 +90,8 @@ def run_idle(report: Report, options: argparse.Namespace) -> None:
 class _Door:
     """An SMTP or LMTP connection, for one message after the other."""
 
-    def __init__(self, port: int, greet: bytes) -> None:
+    def __init__(self, port: int, greet: bytes, recipient: str = imap.USER) -> None:
+        self._recipient = recipient
         self.socket = socket.create_connection(("127.0.0.1", port), 60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lines = self.socket.makefile("rb")
@@ -106,7 +108,7 @@ class _Door:
     def deliver(self, number: int) -> None:
         """Everything up to the final dot."""
         self._say(b"MAIL FROM:<sender@example.org>")
-        self._say(b"RCPT TO:<" + imap.USER.encode() + b">")
+        self._say(b"RCPT TO:<" + self._recipient.encode() + b">")
         self._say(b"DATA")
         self.socket.sendall(b"Subject: message %d\r\nMessage-ID: <%d@example.org>\r\n\r\nText.\r\n" % (number, number))
 
@@ -148,6 +150,78 @@ def run_memory(report: Report, options: argparse.Namespace) -> None:
             for client in idle:
                 client.close()
         report.add(Row("Sessions", f"memory of an idle TLS connection ({connections:,}, {count:,} messages)", "KiB", figures))
+
+
+#: Aliases that the sessions of a crowd belong to, and processes that hold their other ends.
+_ALIASES, _HOLDERS = 4, 4
+
+
+def run_crowd(report: Report, options: argparse.Namespace) -> None:
+    """Ten thousand idle TLS sessions over two workers: their memory, and how soon all of them hear of a message."""
+    count = options.sessions or (1_000 if options.quick else 10_000)
+    limits = {"workers": "2", "imap_connections": str(2 * count), "imap_connections_per_address": str(2 * count)}
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with _folder() as folder, contextlib.ExitStack() as stack:
+        server = Ours(folder, limits)
+        owners = [server.owner(f"owner{number}") for number in range(_ALIASES)]
+        server.start()
+        stack.callback(server.stop)
+        with contextlib.ExitStack() as first:
+            for user, password in owners * 2:
+                first.enter_context(_idle(server, user, password, first))
+            time.sleep(3)
+            before, used = process.memory(server.pid), process.cpu(server.pid)
+        holders = [stack.enter_context(_Holder(server, number, count // _HOLDERS, owners)) for number in range(_HOLDERS)]
+        seconds = max(float(holder.says("ready")[0]) for holder in holders)
+        time.sleep(3)
+        each = (process.memory(server.pid) - before) / count / 1024
+        report.add(Row("Sessions", f"memory of an idle TLS session ({count:,} over 2 workers)", "KiB", {"ours": each}))
+        report.add(Row("Sessions", "… all logged in", "s", {"ours": seconds}))
+        report.add(Row("Sessions", "… processor", "ms/session", {"ours": 1000 * (process.cpu(server.pid) - used) / count}))
+        for holder in holders:
+            holder.listen()
+        for user, _ in owners:
+            with _Door(server.ports["mx"], b"EHLO", user) as door:
+                door.deliver(1)
+                door.socket.sendall(b".\r\n")
+                door.reply()
+        told = [holder.says("heard") for holder in holders]
+        report.add(Row("Sessions", "… all told of a message", "s", {"ours": max(float(last) for _, last in told)}))
+        if sum(int(heard) for heard, _ in told) != count:
+            report.fail(f"crowd: {sum(int(heard) for heard, _ in told)} of {count} sessions heard of a message")
+
+
+class _Holder:
+    """The other ends of some sessions, in a process of their own."""
+
+    def __init__(self, server: Ours, number: int, sessions: int, owners: list[tuple[str, str]]) -> None:
+        users = [word for owner in owners for word in owner]
+        command = [sys.executable, "-m", "bench.crowd", str(server.ports["imaps"]), str(sessions), f"127.0.0.{2 + number}", *users]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> _Holder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+    def listen(self) -> None:
+        """Have it wait for news."""
+        if self._process.stdin is not None:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def says(self, what: str) -> list[str]:
+        """The words of its next line, which must begin so.
+
+        :raises RuntimeError: it does not.
+        """
+        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not line.startswith(what):
+            raise RuntimeError(f"{what} was expected, and not {line!r}")
+        return line.split()[1:]
 
 
 def _idle(server: Ours | Dovecot, user: str, password: str, stack: contextlib.ExitStack) -> wire.Imap:

@@ -24,8 +24,8 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
 
 CLIENTS, SENDERS, OWNERS = 16, 4, 3
 
-#: Octets by which a process may have grown when everybody has left.
-GROWTH = 64 * 1024 * 1024
+#: Octets by which a process may have grown since its start when everybody has left.
+GROWTH = 128 * 1024 * 1024
 
 #: Seconds until mail that waits must have been handed over: two looks of a process for what another left, and one more attempt.
 HANDED_OVER = 150.0
@@ -75,6 +75,10 @@ class Soak:
             at = time.monotonic() - began
             kind(self.service, chance)
             print(f"{at:7.1f} s {kind.__name__} for {time.monotonic() - began - at:.1f} s")
+
+    def wait(self, seconds: float) -> None:
+        """Let them work, unless one has failed."""
+        self._over.wait(seconds)
 
     def end(self) -> None:
         """Stop the clients and look whether everything is as they were told."""
