@@ -16,8 +16,9 @@ from collections.abc import Callable
 #: The environment variable that the wiring hands to :func:`arm` in development mode.
 VARIABLE = "FORWARDEMAIL_CRASH_AT"
 
-#: Every point of the program, in the order in which a message passes them, and then a mailbox that is moved between primaries, at the one
-#: and at the other.  A test compares this with the sources.
+#: Every point of the program, in the order in which a message passes them; then those of mail and changes that come over a link, at a
+#: secondary and at its primary; then those of a mailbox that is moved between primaries, at the one and at the other.  A test compares this
+#: with the sources.
 POINTS = (
     "deliver.start",
     "spool.before_insert",
@@ -37,6 +38,11 @@ POINTS = (
     "spool.unlinked_wal",
     "spool.unlinked_all",
     "merge.done",
+    "remote.queued",
+    "remote.handed",
+    "host.delivered",
+    "host.taken",
+    "host.answered",
     "move.copied",
     "move.frozen",
     "move.sent",

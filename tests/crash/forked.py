@@ -24,13 +24,18 @@ CRASH_AT = "FORWARDEMAIL_CRASH_AT"
 def points() -> list[str]:
     """Every fault point, from the sources, so that a new one is covered without a word here.
 
-    Those of a mailbox on its way between two primaries are not passed by one daemon; tests/services/cluster/test_move.py dies at each.
+    Those of a mailbox on its way between two primaries, and of a link, are not passed by one process; tests/services/cluster/test_move.py
+    and tests/soak/test_points.py die at each.
     """
     found = set()
     for path in (ROOT / "fe_twisted").rglob("*.py"):
         if path.name != "faults.py":
             found |= set(re.findall(r'faults\.reach\(\s*"([^"]+)"', path.read_text()))
-    return sorted(each for each in found if not each.startswith(("move.", "arrive.")))
+    return sorted(each for each in found if not each.startswith(APART))
+
+
+#: See :func:`points`.
+APART = ("move.", "arrive.", "remote.", "host.")
 
 
 class Zygote:

@@ -261,5 +261,5 @@ def test_every_event_that_is_named_is_logged(page: str) -> None:
 
 def test_every_crash_point_is_in_the_table() -> None:
     table = FLOW.partition("## Where a crash leaves it")[2]
-    named = [point for point in code(table) if re.fullmatch(r"(?:deliver|spool|writer|merge|move|arrive)\.[a-z_]+", point)]
+    named = [point for point in code(table) if re.fullmatch(r"(?:deliver|spool|writer|merge|remote|host|move|arrive)\.[a-z_]+", point)]
     assert sorted(named) == sorted(faults.POINTS)

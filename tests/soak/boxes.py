@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -255,9 +255,9 @@ def _start(service: Service, peers: int) -> None:
         raise
 
 
-def start(daemon: Daemon) -> None:
+def start(daemon: Daemon, env: Mapping[str, str] | None = None) -> None:
     """Start it, and wait as long as it takes on a machine that has other things to do."""
-    daemon.start(wait=False)
+    daemon.start(env, wait=False)
     for last in (False, False, False, True):
         try:
             daemon.wait_ready()

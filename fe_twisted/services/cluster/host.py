@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fe_twisted.base import errors, log
+from fe_twisted.base import errors, faults, log
 from fe_twisted.base.addresses import Address, parse_address
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import BadValue, Codec, decode, encode
@@ -176,6 +176,8 @@ class Guest:
                 raise self._refusal("mailbox-not-open", "mailbox is not open on this link", method, mailbox)
             try:
                 answer = await METHODS[method].serve(room.mailbox, key, body)
+                if METHODS[method].keyed:
+                    faults.reach("host.answered")
                 return self._watched(room, answer) if isinstance(answer, AsyncGenerator) else answer
             except Exception as error:
                 self._explain(room, error)
@@ -299,6 +301,7 @@ class Guest:
         if self._host.home is not None and alias.location != self._host.home.location:
             raise errors.Moved(reason=f"{alias.mailbox_id} is at {alias.location}")
         await self._host.deliver.deliver(alias, delivery.content, delivery.delivery_id, delivery.received_at)
+        faults.reach("host.delivered")
         return encode(NOTHING, None)
 
     async def _handover(self, mailbox_id: str, body: bytes) -> Sequence[Buffer]:
@@ -313,6 +316,7 @@ class Guest:
             if not mailbox_id or not self._host.exists(mailbox_id):
                 raise self._refusal("not-here", "this mailbox is not here", "handover", mailbox_id)
             await self._host.spool.add_sealed(mailbox_id, rows)
+        faults.reach("host.taken")
         log.event("cluster.handover", peer=self._peer, mailbox=mailbox_id, messages=len(rows))
         mailbox = self._host.mailboxes.get(mailbox_id)
         if mailbox is not None:

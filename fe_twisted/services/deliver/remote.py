@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from fe_twisted.base import errors, log
+from fe_twisted.base import errors, faults, log
 from fe_twisted.base.clock import Clock
 from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.cluster.values import encode
@@ -73,6 +73,7 @@ class RemoteDeliver:
         if link is not None and link.connected and await self._send(link, alias, content, delivery_id, received_at):
             return
         await self._queue.spool.add(alias.mailbox_id, alias.sealing_key, Waiting(delivery_id, received_at, content))
+        faults.reach("remote.queued")
         log.event("deliver.queued", mailbox=alias.mailbox_id, delivery=delivery_id.hex(), octets=len(content))
         self.hand_over()
 
@@ -130,6 +131,7 @@ class RemoteDeliver:
             except errors.MailError as error:
                 log.warning("handover.failed", link=link.name, mailbox=mailbox_id, reason=error.reason or error.public)
                 return
+            faults.reach("remote.handed")
             await spool.remove(mailbox_id, [row.delivery_id for row in rows])
             log.event("handover.done", link=link.name, mailbox=mailbox_id, messages=len(rows))
         await spool.remove_if_empty(mailbox_id)
