@@ -28,7 +28,7 @@ TIMEOUT = 120.0
 ATTEMPT = 10.0
 
 #: Seconds before the first new attempt, and at most; each attempt doubles them, and each is scattered by half.
-FIRST, MOST = 0.1, 10.0
+FIRST, MOST = 0.1, 5.0
 
 #: How often a question is asked again at most: one that kills every primary that hears it must come to an end.
 REPEATS = 4
