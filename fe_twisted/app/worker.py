@@ -15,6 +15,7 @@ The standard input stays open while the primary lives; when it ends, so does the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -88,7 +89,8 @@ def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
     reactor.callLater(0, settle)
     _Primary(reactor)
     log.event("worker.started", version=__version__)
-    os.write(SAY, b"ready\n")
+    with contextlib.suppress(BrokenPipeError):  # the primary has ended meanwhile; that is noticed by the standard input
+        os.write(SAY, b"ready\n")
 
 
 class _Primary:
