@@ -97,7 +97,7 @@ def _head(number: int, date: datetime.datetime, subject: str, identity: str, ref
         f"\tby mail.example.com with ESMTPS id {number:012x}\r\n\tfor <hello@example.com>; {date:%a, %d %b %Y %H:%M:%S +0000}\r\n"
         f"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=s1;\r\n\th=from:to:subject:date:message-id;\r\n"
         f"\tbh={base64.b64encode(choose.randbytes(32)).decode()};\r\n\tb={base64.b64encode(choose.randbytes(96)).decode()}\r\n"
-        f"From: \"Person {person}\" <person{person}@example.org>\r\nTo: Hello <hello@example.com>\r\n{copies}"
+        f'From: "Person {person}" <person{person}@example.org>\r\nTo: Hello <hello@example.com>\r\n{copies}'
         f"Subject: {subject}\r\nDate: {date:%a, %d %b %Y %H:%M:%S +0000}\r\nMessage-ID: {identity}\r\n{references}"
         "MIME-Version: 1.0\r\n"
     ).encode()
@@ -109,7 +109,7 @@ def _body(number: int, text: str, files: list[bytes], choose: random.Random) -> 
     plain_part = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + text.encode()
     if kind < 0.45:
         return plain_part
-    markup = "".join(f"<p class=\"c{index % 5}\">{line}</p>\r\n" for index, line in enumerate(text.split("\r\n")))
+    markup = "".join(f'<p class="c{index % 5}">{line}</p>\r\n' for index, line in enumerate(text.split("\r\n")))
     html = b"Content-Type: text/html; charset=utf-8\r\n\r\n<html><body>\r\n" + markup.encode() + b"</body></html>\r\n"
     mark = b"=_%012x" % number
     both = b"".join((b'Content-Type: multipart/alternative; boundary="', mark, b'"\r\n\r\n'))
