@@ -12,6 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
+from fe_twisted.base.clock import Clock
 from fe_twisted.base.settings import Settings
 from fe_twisted.clients.link.link import Link
 from fe_twisted.clients.link.tls import tls_endpoint
@@ -42,6 +43,24 @@ class Links(Service):
         """Call ``greeter()`` whenever any of them has come up."""
         for link in self.all():
             link.when_connected(greeter)
+
+    def settled(self, clock: Clock, seconds: float) -> Deferred[None]:
+        """Fires when all are connected, but after so many seconds at the latest.
+
+        Who answers clients before that would keep mail back and let them wait for no reason.
+        """
+        settled: Deferred[None] = Deferred()
+        timer: Any = None
+
+        def look() -> None:
+            if not settled.called and all(link.connected for link in self.all()):
+                timer.cancel()
+                settled.callback(None)
+
+        timer = clock.callLater(seconds, settled.callback, None)
+        self.when_connected(look)
+        look()
+        return settled
 
     def startService(self) -> None:
         """Connect."""

@@ -25,6 +25,8 @@ class Parts(MultiService):
     def __init__(self, tls: Sequence[ServerTLS]) -> None:
         super().__init__()
         self._tls = tuple(tls)
+        #: What answers clients, in the process that does.
+        self.doors: Listeners | None = None
         #: The worker processes of this one.
         self.workers: Workers | None = None
 
@@ -113,6 +115,7 @@ class Listeners(Service):
     :param sockets: by door; they listen already.
     :param shutdown: ends the sessions of one kind; fires when they have ended.
     :param patience: seconds that sessions may take to end.
+    :param after: begins something that is to be waited for before connections are accepted.
     """
 
     def __init__(
@@ -122,8 +125,12 @@ class Listeners(Service):
         factories: Mapping[str, Factory],
         shutdown: Sequence[Callable[[], Deferred[None]]],
         patience: float,
+        after: Callable[[], Deferred[None]] | None = None,
     ) -> None:
         self._reactor = reactor
+        self._after = after
+        #: Fires when connections are accepted.
+        self.listening: Deferred[None] = Deferred()
         self._sockets = sockets
         self._factories = factories
         self._shutdown = shutdown
@@ -133,6 +140,14 @@ class Listeners(Service):
     def startService(self) -> None:
         """Accept connections."""
         super().startService()
+        if self._after is None:
+            self._listen()
+        else:
+            self._after().addCallback(lambda _: self._listen()).addErrback(logged, "server.listen")
+
+    def _listen(self) -> None:
+        if not self.running:
+            return
         for door, sockets in self._sockets.items():
             for each in sockets:
                 self._ports.append(self._reactor.adoptStreamPort(each.fileno(), each.family, self._factories[door]))
@@ -140,6 +155,7 @@ class Listeners(Service):
             log.event("server.listening", door=door, port=names[0][1], interfaces=[name[0] for name in names])
             for each in sockets:
                 each.close()  # the port has a descriptor of its own
+        self.listening.callback(None)
 
     def stopService(self) -> Deferred[None]:
         """Accept nothing more and end all sessions, within the time."""

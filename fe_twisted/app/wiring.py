@@ -41,7 +41,7 @@ from fe_twisted.app.shares import Shares
 from fe_twisted.app.store import Store, open_store
 from fe_twisted.app.workers import Sockets, Workers
 from fe_twisted.base import faults
-from fe_twisted.base.errors import BadSettings, NotFound, PrimaryAway
+from fe_twisted.base.errors import BadSettings, Later, NotFound, PrimaryAway, Refused
 from fe_twisted.base.settings import Settings
 from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.cluster.handshake import Identity
@@ -74,6 +74,9 @@ from fe_twisted.storage.spool.spool import Spool
 
 #: Seconds between two looks at what the command line changed.
 LOOK = 1.0
+
+#: Seconds that a process without files waits for its links before it answers clients all the same.
+SETTLE = 5.0
 
 
 @dataclass(slots=True)
@@ -246,7 +249,9 @@ def _connect(
     over_tls: Any = TLSMemoryBIOFactory(base.tls, False, cast(Any, imap), clock=reactor)  # type: ignore[arg-type]
     factories = {"mx": mx, "imap": imap, "imaps": over_tls}
     farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
-    Listeners(reactor, sockets[0], factories, farewells, settings.shutdown_seconds).setServiceParent(parts)
+    after = partial(links.settled, reactor, SETTLE) if here is None else None
+    parts.doors = Listeners(reactor, sockets[0], factories, farewells, settings.shutdown_seconds, after)
+    parts.doors.setServiceParent(parts)
     return parts
 
 
@@ -269,9 +274,13 @@ def _away(base: Base, links: Links, end: Callable[[str], None]) -> OpenMailboxes
         if link is None:
             raise PrimaryAway(reason=f"no link leads to the mailbox {mailbox_id}")
         mode = cast(Mode, base.settings.mailbox_access)
-        return await open_direct(
-            base.store.files, link, mailbox_id, key, evicted, base.run_in_thread, base.reactor, mode=mode, relocate=relocate
-        )
+        try:
+            return await open_direct(
+                base.store.files, link, mailbox_id, key, evicted, base.run_in_thread, base.reactor, mode=mode, relocate=relocate
+            )
+        except Refused as error:
+            # The directory says that it is there, and the password was right: what is wrong is not this client's fault, and may pass.
+            raise Later(reason=f"{mailbox_id} was not opened: {error.public}") from error
 
     # Its primary keeps it open for the grace.
     registry = OpenMailboxes(opener, base.reactor, grace=0)

@@ -89,6 +89,11 @@ def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
     reactor.callLater(0, settle)
     _Primary(reactor)
     log.event("worker.started", version=__version__)
+    parts.doors.listening.addCallback(_say)
+
+
+def _say(_: None) -> None:
+    """Say that connections are accepted."""
     with contextlib.suppress(BrokenPipeError):  # the primary has ended meanwhile; that is noticed by the standard input
         os.write(SAY, b"ready\n")
 
