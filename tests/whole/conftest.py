@@ -17,10 +17,12 @@ IN_CI = bool(os.environ.get("CI"))
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A running daemon that tests share; each uses aliases of its own."""
-    shared = Daemon(
-        tmp_path_factory.mktemp("whole") / "var", overrides={"login_failures_per_alias": "100000", "login_failures_per_network": "100000"}
-    )
+    """A running daemon that tests share; each uses aliases of its own.
+
+    It has workers, as most installations have; the fresh ones are single processes.
+    """
+    limits = {"login_failures_per_alias": "100000", "login_failures_per_network": "100000"}
+    shared = Daemon(tmp_path_factory.mktemp("whole") / "var", overrides={**limits, "workers": "2"})
     shared.init().start()
     yield shared
     shared.close()

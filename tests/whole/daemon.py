@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fe_twisted.app.cli import run as run_verb
+from fe_twisted.app.cli.reload import workers_of
 
 #: The checkout; the program is run from it without being installed.
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,12 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _memory(pid: int, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 OFFSETS = Offsets()
@@ -297,19 +304,16 @@ class Daemon:
         assert not left, "\n".join(left[:5]) + "\n…\n" + self.log()[-6000:]
 
     def rss(self) -> int:
-        """Resident memory of the process in octets."""
+        """Resident memory of the process and its workers in octets."""
         return self._status("VmRSS")
 
     def peak(self) -> int:
-        """The highest resident memory so far in octets."""
+        """The highest resident memory so far in octets, of the process and each of its workers."""
         return self._status("VmHWM")
 
     def _status(self, name: str) -> int:
         assert self.process is not None
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-        assert found is not None
-        return int(found[1]) * 1024
+        return sum(_memory(pid, name) for pid in [self.process.pid, *workers_of(self.process.pid)])
 
     def files(self) -> list[Path]:
         """All files of the data directory."""
