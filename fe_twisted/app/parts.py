@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -25,6 +25,8 @@ class Parts(MultiService):
     def __init__(self, tls: Sequence[ServerTLS]) -> None:
         super().__init__()
         self._tls = tuple(tls)
+        #: The links of this process.
+        self.links: Links | None = None
         #: What answers clients, in the process that does.
         self.doors: Listeners | None = None
         #: The worker processes of this one.
@@ -41,6 +43,11 @@ class Parts(MultiService):
             log.event("tls.reloaded")
         if self.workers is not None:
             self.workers.reload()
+
+    def give_up(self) -> None:
+        """Before a stop: the primary of this process has ended, so nobody will answer what it was asked, and nobody need wait for that."""
+        if self.links is not None:
+            self.links.stopService()
 
     def replace(self) -> None:
         """Replace the worker processes one by one."""
@@ -174,9 +181,12 @@ class Listeners(Service):
 
 
 def logged(failure: Failure, event: str) -> None:
-    """An errback that says so in the log; what is nobody's fault, such as a database that is away, without a traceback."""
+    """An errback that says so in the log; what is nobody's fault, such as a database that is away, without a traceback.
+
+    What was cancelled is not said: whoever cancelled it knows.
+    """
     error = cast(BaseException, failure.value)
     if isinstance(error, Later):
         log.warning(event, reason=error.reason or error.public)
-    else:
+    elif not isinstance(error, CancelledError):
         log.failure(event, error)

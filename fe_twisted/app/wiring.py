@@ -201,6 +201,7 @@ def _connect(
         closing += [here.mailboxes.close_all, here.spool.close]
     Storage(base.pool, closing, lambda: _let_go(base.store, here)).setServiceParent(parts)
     links.setServiceParent(parts)
+    parts.links = links
     shared_secret = base.store.shared_secret()
     shares = Shares(
         settings,

@@ -29,6 +29,7 @@ from twisted.logger import globalLogBeginner
 from fe_twisted import __version__
 from fe_twisted.app.daemon import settle
 from fe_twisted.app.logging import LineObserver
+from fe_twisted.app.parts import Parts
 from fe_twisted.app.wiring import build
 from fe_twisted.app.workers import SAY
 from fe_twisted.base import log
@@ -87,7 +88,7 @@ def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
         observer.gather(lambda write: reactor.callLater(0, write))
     parts.startService()
     reactor.callLater(0, settle)
-    _Primary(reactor)
+    _Primary(reactor, parts)
     log.event("worker.started", version=__version__)
     parts.doors.listening.addCallback(_say)
 
@@ -101,8 +102,9 @@ def _say(_: None) -> None:
 class _Primary:
     """Whether the process that started this one still lives."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, parts: Parts) -> None:
         self._reactor = reactor
+        self._parts = parts
         self._over = False
         os.set_blocking(0, False)
         reactor.addReader(self)
@@ -132,6 +134,7 @@ class _Primary:
         if self._reactor.running and not self._over:
             self._over = True
             log.warning("worker.orphaned", reason="the primary process has ended")
+            self._parts.give_up()
             self._reactor.stop()
 
 

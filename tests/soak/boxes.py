@@ -211,8 +211,6 @@ def closing(service: Service) -> Iterator[Service]:
 def one(folder: Path, workers: int = 2, **settings: str) -> Service:
     """One box: a primary and its workers, running."""
     daemon = Daemon(folder / "var", overrides={**SETTINGS, "workers": str(workers), **settings})
-    # A worker whose primary was killed gives up on commands that nobody will answer any more.
-    daemon.expected.append(r'server\.stop process=worker-\d+ reason="" traceback="twisted\.internet\.defer\.CancelledError')
     daemon.init()
     service = Service([daemon], [Door("box", daemon)])
     _start(service, workers)

@@ -153,7 +153,8 @@ class Session:
         except _Gone:
             pass
         except errors.MailError as error:
-            if isinstance(error, errors.Ours):
+            # A key that opens nothing was refused by name already.
+            if isinstance(error, errors.Ours) and not (called.method == "open" and isinstance(error, errors.DamagedFile)):
                 log.failure("cluster.failed", error, peer=self._peer, method=called.method, mailbox=called.mailbox, reason=error.reason)
             self._fail(job, error)
         except Exception as error:
