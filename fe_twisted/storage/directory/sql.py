@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, insert, literal_column, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -27,73 +27,10 @@ from fe_twisted.base.errors import (
     StorageFailed,
     UnknownDomain,
 )
-from fe_twisted.storage.directory import embedded, migrations
+from fe_twisted.storage.directory import embedded, migrations, statements
 from fe_twisted.storage.directory.api import Account, Alias, AliasState, Domain, KeySlot
 from fe_twisted.storage.directory.faults import translate, translated
 from fe_twisted.storage.directory.schema import HEAD, accounts, aliases, domains, key_slots, meta
-
-_ALIAS = (
-    aliases.c.id,
-    aliases.c.local,
-    domains.c.name,
-    aliases.c.state,
-    aliases.c.mailbox_id,
-    aliases.c.sealing_key,
-    aliases.c.location,
-    aliases.c.created_at,
-    aliases.c.hidden,
-)
-_SLOT = (
-    key_slots.c.id,
-    key_slots.c.kind,
-    key_slots.c.label,
-    key_slots.c.kdf,
-    key_slots.c.salt,
-    key_slots.c.wrapped,
-    key_slots.c.created_at,
-)
-_at_home = aliases.c.domain_id == domains.c.id
-
-# Built once: SQLAlchemy keeps the compiled form of a statement object, and compiling costs more than the look-up.
-_BY_ADDRESS = select(*_ALIAS).where(_at_home, domains.c.name == bindparam("domain"), aliases.c.local == bindparam("local"))
-#: At most two rows: our domain is one of them at least, with an empty alias when there is none of either name.
-_RECIPIENT = (
-    select(domains.c.id, *_ALIAS)
-    .select_from(domains.outerjoin(aliases, _at_home & aliases.c.local.in_((bindparam("local"), bindparam("base")))))
-    .where(domains.c.name == bindparam("domain"))
-)
-_LOGIN = (
-    select(*_ALIAS, *_SLOT)
-    .select_from(domains.join(aliases, _at_home).outerjoin(key_slots, key_slots.c.alias_id == aliases.c.id))
-    .where(domains.c.name == bindparam("domain"), aliases.c.local == bindparam("local"))
-    .order_by(key_slots.c.id)
-)
-_OWNER = select(*_ALIAS).where(_at_home, aliases.c.mailbox_id == bindparam("mailbox"))
-_ELSEWHERE = select(aliases.c.mailbox_id, aliases.c.location).where(
-    aliases.c.mailbox_id.is_not(None), aliases.c.location != bindparam("location")
-)
-# In these two the constants are written out, so that the planner sees which partial index has just these rows in this order.
-_POSTMASTER_NAMED = (
-    select(*_ALIAS).where(_at_home, aliases.c.local == literal_column("'postmaster'")).order_by(aliases.c.domain_id).limit(1)
-)
-_POSTMASTER_OLDEST = (
-    select(*_ALIAS)
-    .where(_at_home, aliases.c.state == literal_column("'enabled'"), aliases.c.mailbox_id.is_not(None))
-    .order_by(aliases.c.domain_id, aliases.c.id)
-    .limit(1)
-)
-_OF_DOMAIN = domains.c.name == bindparam("domain")
-# By the domain's id rather than by a condition on the join, or PostgreSQL walks the index through the domains before it.
-_IN_DOMAIN = aliases.c.domain_id == select(domains.c.id).where(_OF_DOMAIN).correlate(None).scalar_subquery()
-_POSTMASTERS = {
-    True: (_POSTMASTER_NAMED.where(_IN_DOMAIN), _POSTMASTER_OLDEST.where(_IN_DOMAIN)),
-    False: (_POSTMASTER_NAMED, _POSTMASTER_OLDEST),
-}
-_DOMAIN = select(domains.c.id, domains.c.name, domains.c.account_id).where(_OF_DOMAIN)
-_SLOTS = select(*_SLOT).where(key_slots.c.alias_id == bindparam("alias")).order_by(key_slots.c.id)
-_GENERATION = select(meta.c.generation)
-_SHARED = select(meta.c.shared_secret)
-_COUNT_UP = update(meta).values(generation=meta.c.generation + 1)
 
 
 def _utc_now() -> datetime.datetime:
@@ -212,7 +149,7 @@ class SqlDirectory:
 
         :raises BadAddress:
         """
-        rows = self._read(_DOMAIN, {"domain": normalise_domain(name)})
+        rows = self._read(statements.DOMAIN, {"domain": normalise_domain(name)})
         return Domain(*rows[0]) if rows else None
 
     def domains(self) -> list[Domain]:
@@ -260,7 +197,7 @@ class SqlDirectory:
 
         :raises BadAddress:
         """
-        rows = self._read(_BY_ADDRESS, _named(parse_address(address).normalise()))
+        rows = self._read(statements.BY_ADDRESS, _named(parse_address(address).normalise()))
         return _alias(rows[0]) if rows else None
 
     def aliases(self, domain: str | None = None) -> list[Alias]:
@@ -268,7 +205,7 @@ class SqlDirectory:
 
         :raises BadAddress:
         """
-        statement = select(*_ALIAS).where(_at_home)
+        statement = select(*statements.ALIAS).where(statements.AT_HOME)
         if domain is not None:
             statement = statement.where(domains.c.name == normalise_domain(domain))
         # Sorted here, because databases sort text by their locale.
@@ -302,7 +239,7 @@ class SqlDirectory:
 
     def elsewhere(self, location: str) -> dict[str, str]:
         """The locations of all mailboxes that are not at ``location``, by mailbox id."""
-        return dict(tuple(row) for row in self._read(_ELSEWHERE, {"location": location}))
+        return dict(tuple(row) for row in self._read(statements.ELSEWHERE, {"location": location}))
 
     def set_location(self, mailbox_id: str, location: str, *, replaces: str) -> None:
         """Say that a mailbox is at another primary now.  To say so again changes nothing and is no error.
@@ -354,7 +291,7 @@ class SqlDirectory:
 
     def key_slots(self, alias_id: int) -> list[KeySlot]:
         """All slots of the alias, the oldest first."""
-        return [KeySlot(*row) for row in self._read(_SLOTS, {"alias": alias_id})]
+        return [KeySlot(*row) for row in self._read(statements.SLOTS, {"alias": alias_id})]
 
     def replace_slot(self, alias_id: int, slot_id: int, new: KeySlot) -> None:
         """Put a rewrapped key in the place of a slot, atomically.  It gets a new id, so whoever else wanted to replace it is told.
@@ -375,7 +312,7 @@ class SqlDirectory:
         :param address: in normal form.
         """
         base = address.base_address().local
-        rows = self._read(_RECIPIENT, {"domain": address.domain, "local": address.local, "base": base})
+        rows = self._read(statements.RECIPIENT, {"domain": address.domain, "local": address.local, "base": base})
         found = [row[1:] for row in rows if row[1] is not None]
         # The exact one first, when both are there.
         found.sort(key=lambda row: row[1] != address.local)
@@ -383,7 +320,7 @@ class SqlDirectory:
 
     def postmaster(self, domain: str | None) -> Alias | None:
         """Who reads ``postmaster`` of a domain, or of all: the alias of this name, or else the oldest enabled alias with a mailbox."""
-        for statement in _POSTMASTERS[domain is not None]:
+        for statement in statements.POSTMASTERS[domain is not None]:
             rows = self._read(statement, {"domain": domain} if domain is not None else {})
             if rows:
                 return _alias(rows[0])
@@ -394,31 +331,31 @@ class SqlDirectory:
 
         :param address: in normal form.
         """
-        rows = self._read(_LOGIN, _named(address))
+        rows = self._read(statements.LOGIN, _named(address))
         if not rows:
             return None
-        width = len(_ALIAS)
+        width = len(statements.ALIAS)
         return _alias(rows[0][:width]), [KeySlot(*row[width:]) for row in rows if row[width] is not None]
 
     def owner(self, mailbox_id: str) -> Alias | None:
         """The alias that has a mailbox; None when nobody has it (any more)."""
-        rows = self._read(_OWNER, {"mailbox": mailbox_id})
+        rows = self._read(statements.OWNER, {"mailbox": mailbox_id})
         return _alias(rows[0]) if rows else None
 
     def generation(self) -> int:
         """A number that grows with every change."""
-        return int(self._read(_GENERATION)[0][0])
+        return int(self._read(statements.GENERATION)[0][0])
 
     def shared_secret(self, offer: bytes) -> bytes:
         """32 octets that are the same for every box with this directory, and stay.
 
         :param offer: what they become if nobody asked before.
         """
-        found = self._read(_SHARED)[0][0]
+        found = self._read(statements.SHARED)[0][0]
         if found is None:
             with translated(), self._writer.begin() as connection:
                 connection.execute(update(meta).where(meta.c.shared_secret.is_(None)).values(shared_secret=offer))
-                found = connection.execute(_SHARED).scalar_one()
+                found = connection.execute(statements.SHARED).scalar_one()
         return bytes(found)
 
     def version(self) -> int:
@@ -492,7 +429,7 @@ class SqlDirectory:
     def _write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start, and counts the generation up."""
         with translated(), self._writer.begin() as connection:
-            connection.execute(_COUNT_UP)
+            connection.execute(statements.COUNT_UP)
             yield connection
 
 
@@ -529,14 +466,14 @@ def _slot_values(alias_id: int, slot: KeySlot) -> dict[str, object]:
 
 
 def _domain_id(connection: Connection, name: str) -> int | None:
-    found: int | None = connection.execute(_DOMAIN, {"domain": name}).scalar()
+    found: int | None = connection.execute(statements.DOMAIN, {"domain": name}).scalar()
     return found
 
 
 def _find(connection: Connection, address: str) -> Alias:
     """:raises NotFound, BadAddress:"""
     wanted = parse_address(address).normalise()
-    row = connection.execute(_BY_ADDRESS, _named(wanted)).first()
+    row = connection.execute(statements.BY_ADDRESS, _named(wanted)).first()
     if row is None:
         raise NotFound(f"there is no alias {wanted}")
     return _alias(row)

@@ -28,8 +28,9 @@ from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
 from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus, Quota, Row, Selected
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.flags import load_keywords
+from fe_twisted.storage.mailbox.methods import Opened
 from fe_twisted.storage.mailbox.reader import Reader
-from fe_twisted.storage.mailbox.remote import Opened, Relocate, RemoteMailbox, above, open_remote
+from fe_twisted.storage.mailbox.remote import Relocate, RemoteMailbox, above, open_remote
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread
 

@@ -1,7 +1,7 @@
 """The mailbox whose file is at a primary: :class:`fe_twisted.storage.mailbox.api.Mailbox` over a link.
 
-The body of :class:`RemoteMailbox` is the table of what may be asked over the link: a method of the interface that has its line there can be
-asked for, and nothing else.  How its arguments and its result travel follows from its annotations.
+The body of :class:`RemoteMailbox` is the table of what may be asked over the link (:mod:`fe_twisted.storage.mailbox.methods`): a method of
+the interface that has its line there can be asked for, and nothing else.
 
 What the interface gives without I/O is kept here: the primary tells of every change, on the same connection and before the answer to
 whatever follows it, so that a caller sees its own change at once.  After a new connection the mailbox is opened again, and whoever watches
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -23,16 +21,13 @@ from fe_twisted.clients.link.conversation import Answer, Conversation, LinkLost
 from fe_twisted.clients.link.link import REPEATS, Link
 from fe_twisted.protocols.cluster.frames import KEY
 from fe_twisted.protocols.cluster.signature import Signature
-from fe_twisted.protocols.cluster.values import COLUMNS, BadValue, Buffer, Codec, Shape, decode, encode
+from fe_twisted.protocols.cluster.values import COLUMNS, Buffer, encode
 from fe_twisted.protocols.crypto.memory import KeyInMemory
-from fe_twisted.protocols.imap import search, sort
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox import api
 from fe_twisted.storage.mailbox.api import Column, Mailbox, Row, Watcher
 from fe_twisted.storage.mailbox.local import LocalMailbox
-
-#: Octets of an item of an answer below which the next one may be twice as long.
-LIGHT = 48 * 1024
+from fe_twisted.storage.mailbox.methods import METHODS as METHODS
+from fe_twisted.storage.mailbox.methods import OPENED, Opened, declare, read_answer
 
 #: Rows of one batch at most.
 ROWS = 500
@@ -48,114 +43,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The answer to ``open``: what the interface gives without I/O.
-
-    :param modseqs: ``(folder, modseq)``.
-    :param place: names the file, see :func:`fe_twisted.storage.mailbox.files.place_of`.
-    """
-
-    keywords: tuple[str, ...]
-    modseqs: tuple[tuple[int, int], ...]
-    place: bytes = b""
-
-
-def _values_of(*modules: Any) -> list[type]:
-    """The dataclasses and enums that are defined in modules."""
-    return [
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and value.__module__ == module.__name__
-        and (issubclass(value, Enum) or hasattr(value, "__dataclass_fields__"))
-    ]
-
-
-#: Every class that may occur in a call: the values of the interface, of search programs and of orders.
-CODEC = Codec([*_values_of(api, search, sort), Opened])
-
-OPENED = CODEC.shape(Opened)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """What may be asked of a mailbox over the link.
-
-    :param keyed: it changes something, so it has an idempotency key.
-    """
-
-    signature: Signature
-    keyed: bool
-
-    async def serve(self, mailbox: LocalMailbox, key: bytes, body: bytes) -> Sequence[Buffer] | AsyncGenerator[Sequence[Buffer], None]:
-        """Do it, at the primary.
-
-        :raises BadSyntax: the arguments are not those of the method.
-        :raises fe_twisted.base.errors.MailError: what the mailbox said.
-        """
-        try:
-            arguments, named = self.signature.read(body)
-        except BadValue as error:
-            raise errors.BadSyntax("arguments not understood", reason=f"{self.signature.name}: {error}") from error
-        function = getattr(mailbox, self.signature.name)
-        if self.signature.streams:
-            return self._stream(function(*arguments, **named))
-        if self.keyed and key:
-            value = await mailbox.idempotent(key, lambda: function(*arguments, **named), self._encode, self._decode)
-        else:
-            value = await function(*arguments, **named)
-        return encode(self.signature.result, value)
-
-    async def _stream(self, items: AsyncGenerator[list[Any], None]) -> AsyncGenerator[Sequence[Buffer], None]:
-        """Rows: the first as they come, then twice as many at once each time while they are light, as a message costs as much as many rows.
-
-        They are put together by columns, because tuples that live on for a while cost more in the collection of garbage than all the rest.
-        """
-        columns: list[list[Any]] = []
-        held = most = 1
-        try:
-            async for rows in items:
-                if columns:
-                    for column, more in zip(columns, zip(*rows, strict=True), strict=True):
-                        column += more
-                else:
-                    columns = [list(column) for column in zip(*rows, strict=True)]
-                held -= 1
-                if held:
-                    continue
-                encoded = encode(COLUMNS, columns)
-                yield encoded
-                columns = []
-                most = most * 2 if sum(map(len, encoded)) < LIGHT else 1
-                held = most
-            if columns:
-                yield encode(COLUMNS, columns)
-        finally:
-            await items.aclose()
-
-    def _encode(self, value: Any) -> bytes:
-        return b"".join(encode(self.signature.result, value))
-
-    def _decode(self, octets: bytes) -> Any:
-        return decode(self.signature.result, octets)
-
-
-#: By name; filled by the body of :class:`RemoteMailbox`.
-METHODS: dict[str, Method] = {}
-
-
-def _declare(method: Callable[..., Any], *, keyed: bool) -> Method:
-    signature = Signature(CODEC, method)
-    METHODS[signature.name] = Method(signature, keyed)
-    return METHODS[signature.name]
-
-
 def _asked(
     method: Callable[Concatenate[Mailbox, P], Coroutine[Any, Any, R]], *, keyed: bool
 ) -> Callable[Concatenate[RemoteMailbox, P], Coroutine[Any, Any, R]]:
-    signature = _declare(method, keyed=keyed).signature
+    signature = declare(method, keyed=keyed).signature
 
     async def ask(self: RemoteMailbox, /, *arguments: P.args, **named: P.kwargs) -> R:
         key = os.urandom(KEY) if keyed else b""
@@ -233,7 +124,7 @@ class RemoteMailbox:
     poll = read(Mailbox.poll)
     check_consistency = read(Mailbox.check_consistency)
 
-    _fetch = _declare(Mailbox.fetch, keyed=False)
+    _fetch = declare(Mailbox.fetch, keyed=False)
 
     # -- what needs no I/O ------------------------------------------------------------------------
 
@@ -507,17 +398,6 @@ async def open_remote(
     mailbox = RemoteMailbox(link, mailbox_id, key, evicted, relocate=relocate)
     await mailbox.opened()
     return mailbox
-
-
-def read_answer(shape: Shape, octets: bytes) -> Any:
-    """The value of an answer.
-
-    :raises Ours: the primary does not speak our language.
-    """
-    try:
-        return decode(shape, octets)
-    except BadValue as error:
-        raise errors.Ours(reason=f"an answer that was not understood: {error}") from error
 
 
 def above(uids: Ranges, uid: int) -> Ranges:

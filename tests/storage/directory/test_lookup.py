@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from fe_twisted.base.addresses import POSTMASTER, parse_address
 from fe_twisted.base.errors import UnknownDomain, UnknownRecipient
-from fe_twisted.storage.directory import sql
+from fe_twisted.storage.directory import statements
 from fe_twisted.storage.directory.api import AliasState, KeySlot
 from fe_twisted.storage.directory.lookup import Lookups
 from fe_twisted.storage.directory.sql import SqlDirectory, open_directory
@@ -164,7 +164,7 @@ def test_a_look_up_uses_the_index(tmp_path: Path) -> None:
     """At any number of aliases it reads a handful of pages.  (PostgreSQL's planner reads an almost empty table whole, rightly.)"""
     directory = open_directory(tmp_path / "directory.sqlite", bytes(range(32)))
     values = {"domain": "example.com", "local": "a", "base": "b"}
-    for statement in (sql._RECIPIENT, sql._LOGIN, sql._BY_ADDRESS, *sql._POSTMASTERS[True], *sql._POSTMASTERS[False]):
+    for statement in (statements.RECIPIENT, statements.LOGIN, statements.BY_ADDRESS, *statements.POSTMASTERS[True], *statements.POSTMASTERS[False]):
         compiled = statement.compile(directory._engine, compile_kwargs={"render_postcompile": True})
         parameters = tuple(values.get(name, 1) for name in compiled.positiontup or ())
         with directory._engine.connect() as connection:
@@ -172,7 +172,7 @@ def test_a_look_up_uses_the_index(tmp_path: Path) -> None:
         assert not [
             row
             for row in plan
-            if row[3] == "SCAN aliases" or "SCAN domains" in row[3] or ("ORDER BY" in row[3] and statement is not sql._LOGIN)
+            if row[3] == "SCAN aliases" or "SCAN domains" in row[3] or ("ORDER BY" in row[3] and statement is not statements.LOGIN)
         ], plan
     directory.close()
 
