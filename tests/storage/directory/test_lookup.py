@@ -164,7 +164,13 @@ def test_a_look_up_uses_the_index(tmp_path: Path) -> None:
     """At any number of aliases it reads a handful of pages.  (PostgreSQL's planner reads an almost empty table whole, rightly.)"""
     directory = open_directory(tmp_path / "directory.sqlite", bytes(range(32)))
     values = {"domain": "example.com", "local": "a", "base": "b"}
-    for statement in (statements.RECIPIENT, statements.LOGIN, statements.BY_ADDRESS, *statements.POSTMASTERS[True], *statements.POSTMASTERS[False]):
+    for statement in (
+        statements.RECIPIENT,
+        statements.LOGIN,
+        statements.BY_ADDRESS,
+        *statements.POSTMASTERS[True],
+        *statements.POSTMASTERS[False],
+    ):
         compiled = statement.compile(directory._engine, compile_kwargs={"render_postcompile": True})
         parameters = tuple(values.get(name, 1) for name in compiled.positiontup or ())
         with directory._engine.connect() as connection:
