@@ -25,7 +25,7 @@ ATOM_CHARS = rb"!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~"
 _ATOM = re.compile(rb"[" + ATOM_CHARS + rb"]++")
 _ASTRING = re.compile(rb"[" + ATOM_CHARS + rb"\]]++")
 _PATTERN = re.compile(rb"[" + ATOM_CHARS + rb"\]%*]++")
-_QUOTED = re.compile(rb'"([^"\\\r\n\x00]*+(?:\\["\\][^"\\\r\n\x00]*+)*+)"')
+_QUOTED = re.compile(rb'"([^"\\\r\n\x00]*+(?>(?:\\["\\][^"\\\r\n\x00]*+)*))"')
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LITERAL = re.compile(rb"(~?)\{[0-9]++\+?\}\r\n")
 _NUMBER = re.compile(rb"[0-9]++")

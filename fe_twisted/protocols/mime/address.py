@@ -8,7 +8,7 @@ from typing import NamedTuple
 _TOKENS = re.compile(
     rb"(?P<space>[\s]++)"
     rb"|(?P<atom>[^\s()<>@,;:\\\".\[\]]++)"
-    rb"|\"(?P<quoted>(?:[^\"\\]++|\\.)*+)\"?"
+    rb"|\"(?P<quoted>(?>(?:[^\"\\]++|\\.)*))\"?"
     rb"|(?P<special>[<>@,;:.])"
     rb"|(?P<comment>\()"
     rb"|(?P<literal>\[[^\[\]]*+\]?)"
@@ -17,7 +17,7 @@ _TOKENS = re.compile(
 )
 #: What nearly all lists are made of, read in one step: ``Jane Doe <jane@example.org>``, ``"Doe, Jane" <…>``, ``jane@example.org``.
 _USUAL = re.compile(
-    rb"[ \t]*+(?:(?:\"([^\"\\]++)\"|([^\s()<>@,;:\\\".\[\]]++(?: [^\s()<>@,;:\\\".\[\]]++)*+))?+[ \t]*+<([\w.+=-]++)@([\w.-]++)>"
+    rb"[ \t]*+(?:(?>(?:\"([^\"\\]++)\"|([^\s()<>@,;:\\\".\[\]]++(?>(?: [^\s()<>@,;:\\\".\[\]]++)*)))?)[ \t]*+<([\w.+=-]++)@([\w.-]++)>"
     rb"|([\w.+=-]++)@([\w.-]++))[ \t]*+(?:,|$)",
     re.ASCII,
 )

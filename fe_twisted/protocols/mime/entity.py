@@ -204,7 +204,7 @@ class _Scanner:
     def _matches(self, mark: bytes, position: int, end: int) -> Iterator[tuple[int, int, bool]]:
         """The same, for a body made of lines that nearly are delimiters."""
         content = self._content
-        line = re.compile(re.escape(mark) + rb"(--)?+[ \t\r]*+(?:\n|\Z)")
+        line = re.compile(re.escape(mark) + rb"(?>(--)?)[ \t\r]*+(?:\n|\Z)")
         while found := line.search(content, position, end):
             start = found.start()
             yield start - 1 if start > 0 and content[start - 1] == 13 else start, found.end(), found[1] is not None

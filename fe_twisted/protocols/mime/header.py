@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 #: A field: its name, and its value with the line breaks of folding still in it.  Possessive, so nothing is tried twice.
-_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE)
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:[ \t]*+([^\n]*+(?>(?:\n[ \t][^\n]*+)*))", re.MULTILINE)
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 #: What a header can begin with: a field, or the separator line of an mbox that somebody left in.
 _BEGINNING = re.compile(rb"[!-9;-~]++[ \t]*+:|>?From ")

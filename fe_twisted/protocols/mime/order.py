@@ -20,7 +20,7 @@ MAX_REFERENCES = 100
 _SPACES = re.compile(r"[ \t\r\n]+")
 _BLOB = r"\[[^\[\]]*+\][ \t]*+"
 #: subj-leader and its ``subj-refwd``: any blobs, then "Re:", "Fw:" or "Fwd:" with a blob before its colon.
-_LEADER = re.compile(rf"(?:{_BLOB})*+(?:re|fwd?)[ \t]*+(?:{_BLOB})?+:|[ \t]++", re.IGNORECASE)
+_LEADER = re.compile(rf"(?>(?:{_BLOB})*)(?:re|fwd?)[ \t]*+(?>(?:{_BLOB})?):|[ \t]++", re.IGNORECASE)
 _ONE_BLOB = re.compile(_BLOB)
 _FORWARDED = "[fwd:"
 _TRAILER = "(fwd)"

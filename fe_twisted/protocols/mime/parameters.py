@@ -13,7 +13,7 @@ Parameters = list[tuple[bytes, bytes]]
 _TOKEN = rb"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]++"
 _TYPE = re.compile(rb"\s*+(" + _TOKEN + rb")\s*+/\s*+(" + _TOKEN + rb")\s*+(?![^;(\s])")
 _WORD = re.compile(rb"[\s\"]*+(" + _TOKEN + rb")")
-_PARAMETER = re.compile(rb";\s*+([^\s=;\"]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*+)\"?|([^;]*+))", re.DOTALL)
+_PARAMETER = re.compile(rb";\s*+([^\s=;\"]++)\s*+=\s*+(?:\"((?>(?:[^\"\\]++|\\.)*))\"?|([^;]*+))", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 #: One piece of a value in several: its name, its number, and whether it is percent-encoded (RFC 2231 section 4.1).
 _PIECE = re.compile(rb"(.+)\*(0|[1-9][0-9]{0,3})(\*?)", re.DOTALL)

@@ -134,7 +134,7 @@ def _pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
     either = b"|".join(map(re.escape, raw))
     # most lines are passed over by their first octet alone
     first = re.escape(b"".join({case for name in raw for case in (name[:1].lower(), name[:1].upper())}))
-    return re.compile(rb"\n(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+")
+    return re.compile(rb"\n(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:[^\n]*+(?>(?:\n[ \t][^\n]*+)*)")
 
 
 def decode(part: Part, raw: bytes) -> bytes:

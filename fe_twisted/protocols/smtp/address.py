@@ -12,9 +12,9 @@ from fe_twisted.base.addresses import POSTMASTER, Address, parse_address
 from fe_twisted.base.errors import BadAddress, BadSyntax, MessageTooLarge, SmtpStatus, Theirs
 
 # An unquoted > ends the path; a quoted string may hold one.
-_PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^"<> ])*+)>(?: +(.*))?')
+_PATH = re.compile(r'<((?>(?:"(?>(?:[^"\\]|\\.)*)"|[^"<> ])*))>(?: +(.*))?')
 #: RFC 5321 section 4.1.2: source routes are accepted and ignored.
-_ROUTE = re.compile(r"@[^,:@]+(?:,@[^,:@]+)*+:")
+_ROUTE = re.compile(r"@[^,:@]+(?>(?:,@[^,:@]+)*):")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 
 

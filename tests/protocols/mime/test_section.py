@@ -168,7 +168,7 @@ def test_what_is_in_the_summary_need_not_be_looked_for_in_the_header(
     header = content[: message.header_size]
     short = summary(header)
     assert (fields(short, names) if short else b"") == fields(header, names)
-    assert summary(short) == short
+    assert (summary(short) if short else b"") == short  # an empty one says that there is none of them, and is not looked into
 
 
 @pytest.mark.parametrize(
