@@ -11,8 +11,9 @@ SOURCES = sorted(Path(fe_twisted.__file__).parent.rglob("*.py"))
 
 
 def test_no_group_is_possessive() -> None:
-    """Before Python 3.11.5 (CPython issue 106052) what a possessive group had matched in part was not given back: «[fwd: a» was read as «fwd: a».
+    """What a possessive group had matched in part was not given back before Python 3.11.5 (CPython issue 106052).
 
+    So «[fwd: hello» was read as «fwd: hello».
     An atomic group, ``(?>(?:…)*)``, means the same and was always right.
     """
     found = [
