@@ -72,9 +72,7 @@ class ServerTLS:
             context.use_privatekey_file(str(self._key))
             context.check_privatekey()
         except (SSL.Error, OSError) as error:
-            raise BadSettings(
-                f"TLS certificate {self._certificate} with key {self._key} cannot be used: {error}"
-            ) from error
+            raise BadSettings(f"TLS certificate {self._certificate} with key {self._key} cannot be used: {error}") from error
         return context
 
 

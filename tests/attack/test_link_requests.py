@@ -71,9 +71,7 @@ def test_a_mailbox_that_another_secondary_has_open_is_not_open_here(network: Net
     run(mailbox.close())
 
 
-@pytest.mark.parametrize(
-    "method", ["sql", "execute", "idempotent", "sealing_key", "close", "collect", "modseqs", "keywords", "watch"]
-)
+@pytest.mark.parametrize("method", ["sql", "execute", "idempotent", "sealing_key", "close", "collect", "modseqs", "keywords", "watch"])
 def test_what_is_not_in_the_table_is_refused(network: Network, method: str) -> None:
     """Also the methods of the object that the interface does not have."""
     link = network.link()
