@@ -311,9 +311,17 @@ class Daemon:
         """The highest resident memory so far in octets, of the process and each of its workers."""
         return self._status("VmHWM")
 
+    def forget_peak(self) -> None:
+        """The highest so far begins anew (proc(5), clear_refs)."""
+        for pid in self._processes():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
     def _status(self, name: str) -> int:
+        return sum(_memory(pid, name) for pid in self._processes())
+
+    def _processes(self) -> list[int]:
         assert self.process is not None
-        return sum(_memory(pid, name) for pid in [self.process.pid, *workers_of(self.process.pid)])
+        return [self.process.pid, *workers_of(self.process.pid)]
 
     def files(self) -> list[Path]:
         """All files of the data directory."""

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -24,8 +23,7 @@ BOUND = 50 * MIB
 @contextmanager
 def bounded(daemon: Daemon) -> Iterator[None]:
     """The daemon's memory may at no moment be so much more than before."""
-    assert daemon.process is not None
-    Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")  # the highest so far begins anew
+    daemon.forget_peak()
     before = daemon.rss()
     yield
     grown = daemon.peak() - before
