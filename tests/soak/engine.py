@@ -99,7 +99,9 @@ class Soak:
 
         def nothing_waits() -> bool:
             for owner in self.owners:
-                Session(self.service.doors[0], owner).close()  # a login polls
+                session = Session(self.service.doors[0], owner)
+                session.ask("SELECT INBOX", lambda _: None)  # waits until what waited has moved in
+                session.close()
             return not self.service.waiting()
 
         until(nothing_waits, f"nothing waits any more: {self.service.waiting()}", HANDED_OVER)

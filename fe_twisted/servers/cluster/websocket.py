@@ -34,6 +34,7 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
 
     session: Session | None = None
     refused = False
+    _spoke = False
     #: It was refused during the WebSocket handshake, and that was logged.
     denied = False
     _deadline: Any = None
@@ -55,6 +56,7 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
 
     def dataReceived(self, data: bytes) -> None:
         """Octets; those of somebody refused are not read."""
+        self._spoke = True
         if not self.refused:
             super().dataReceived(data)
 
@@ -105,7 +107,8 @@ class LinkServer(Lean, WebSocketServerProtocol):  # type: ignore[misc]  # Autoba
             log.warning("cluster.refused", peer=_address(self.transport), reason="too-large", text=str(reason or ""), by="us")
         if self.session is not None:
             self.session.lost()
-        elif not self.denied:
+        elif not self.denied and (self._spoke or self.wasOpenHandshakeTimeout):
+            # Who comes and goes without a word has only looked whether somebody is here (`forwardemail reload` does).
             log.warning("cluster.refused", peer=_address(self.transport), reason="no-websocket", text=str(reason or ""), by="us")
 
     def _slow(self) -> None:
