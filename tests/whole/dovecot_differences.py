@@ -39,7 +39,7 @@ class Message:
     def fields(self) -> dict[bytes, list[bytes]]:
         """All fields of all headers in it by lower-case name, unfolded; also lines of text that look like one."""
         found: dict[bytes, list[bytes]] = {}
-        for name, value in re.findall(rb"^([!-9;-~]+)[ \t]*:((?:[^\r\n]++|\r\n[ \t])*+)", self.content, re.MULTILINE):
+        for name, value in re.findall(rb"^([!-9;-~]+)[ \t]*:((?>(?:[^\r\n]++|\r\n[ \t])*))", self.content, re.MULTILINE):
             found.setdefault(name.lower(), []).append(value.replace(b"\r\n", b"").strip(b" \t"))
         return found
 
@@ -112,23 +112,34 @@ class Rule:
 
 # -- what is well-formed, by the grammars of the RFCs ----------------------------------------------------------------
 
+
+def _any(pattern: bytes) -> bytes:
+    """Any number of them, none given back; a possessive group would be read wrongly before Python 3.11.5."""
+    return rb"(?>(?:" + pattern + rb")*)"
+
+
+def _perhaps(pattern: bytes) -> bytes:
+    """One or none, not given back."""
+    return rb"(?>(?:" + pattern + rb")?)"
+
+
 _ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]++"
 _SPACE = rb"[ \t]*+"
-_QUOTED = rb'"(?:[^"\\]|\\.)*+"'
+_QUOTED = rb'"(?>(?:[^"\\]|\\.)*)"'
 _WORD = rb"(?:" + _ATOM + rb"|" + _QUOTED + rb")"
-_LOCAL = _WORD + rb"(?:" + _SPACE + rb"\." + _SPACE + _WORD + rb")*+"
-_DOMAIN = rb"(?:" + _ATOM + rb"(?:" + _SPACE + rb"\." + _SPACE + _ATOM + rb")*+|\[[^\[\]\\]*+\])"
+_LOCAL = _WORD + _any(_SPACE + rb"\." + _SPACE + _WORD)
+_DOMAIN = rb"(?:" + _ATOM + _any(_SPACE + rb"\." + _SPACE + _ATOM) + rb"|\[[^\[\]\\]*+\])"
 _SPEC = _LOCAL + _SPACE + rb"@" + _SPACE + _DOMAIN
-_ROUTE = rb"(?:@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*+:)?+"
-_PHRASE = _WORD + rb"(?:" + _SPACE + rb"(?:" + _WORD + rb"|\.))*+"
-_MAILBOX = rb"(?:" + _SPEC + rb"|(?:" + _PHRASE + rb")?+" + _SPACE + rb"<" + _SPACE + _ROUTE + _SPEC + _SPACE + rb">)"
-_MAILBOXES = rb"(?:" + _SPACE + rb"(?:" + _MAILBOX + rb")?+" + _SPACE + rb",)*+" + _SPACE + rb"(?:" + _MAILBOX + rb")?+"
+_ROUTE = _perhaps(rb"@" + _DOMAIN + _any(rb",@" + _DOMAIN) + rb":")
+_PHRASE = _WORD + _any(_SPACE + rb"(?:" + _WORD + rb"|\.)")
+_MAILBOX = rb"(?:" + _SPEC + rb"|" + _perhaps(_PHRASE) + _SPACE + rb"<" + _SPACE + _ROUTE + _SPEC + _SPACE + rb">)"
+_MAILBOXES = _any(_SPACE + _perhaps(_MAILBOX) + _SPACE + rb",") + _SPACE + _perhaps(_MAILBOX)
 _GROUP = _PHRASE + _SPACE + rb":" + _MAILBOXES + _SPACE + rb";"
 #: RFC 5322 section 3.4 with section 4.4: empty elements, routes, white space around dots; UTF-8 as in RFC 6532.
-_ADDRESS = re.compile(_SPACE + rb"(?:" + _MAILBOX + rb"|" + _GROUP + rb")?+" + _SPACE + rb"(?:,|\Z)")
+_ADDRESS = re.compile(_SPACE + _perhaps(_MAILBOX + rb"|" + _GROUP) + _SPACE + rb"(?:,|\Z)")
 
 _TOKEN = rb"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]++"
-_PARAMETERS = rb"(?:" + _SPACE + rb";" + _SPACE + _TOKEN + rb"=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))*+" + _SPACE
+_PARAMETERS = _any(_SPACE + rb";" + _SPACE + _TOKEN + rb"=(?:" + _TOKEN + rb"|" + _QUOTED + rb")") + _SPACE
 #: RFC 2045 section 5.1.
 _CONTENT_TYPE = re.compile(_TOKEN + rb"/" + _TOKEN + _PARAMETERS)
 #: RFC 2183 section 2.
