@@ -210,6 +210,11 @@ def _structures() -> Iterator[Sample]:
         b"a soft \r\nbreak marker-flowed\r\n-- \r\nsignature\r\n",
         ("marker-flowed",),
     )
+    yield Sample(
+        "structure/encoded-boundary",
+        b"Subject: encoded\r\nContent-Type: multipart/mixed; boundary*=us-ascii'en'b%2Dc\r\n\r\n--b-c\r\n\r\nmarker-encoded\r\n--b-c--\r\n",
+        ("marker-encoded",),
+    )
     yield Sample("structure/uuencoded", b"Subject: old\r\n\r\nbegin 644 f.txt\r\n#0V%T\r\n`\r\nend\r\nmarker-uu\r\n", ("marker-uu",))
 
 
