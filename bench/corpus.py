@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import itertools
 import random
 from collections.abc import Iterator
@@ -19,13 +20,18 @@ _SYLLABLES = [onset + vowel for onset in _ONSETS for vowel in ["a", "e", "i", "o
 START = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
 
 
+@functools.cache
+def _vocabulary() -> list[str]:
+    maker = random.Random(4711)
+    words = dict.fromkeys("".join(maker.choices(_SYLLABLES, k=maker.choice((1, 2, 2, 3, 3, 4)))) for _ in range(40_000))
+    return [COMMON, *itertools.islice(words, 20_000)]
+
+
 class Words:
     """Text of any length."""
 
     def __init__(self, seed: int) -> None:
-        maker = random.Random(4711)
-        vocabulary = dict.fromkeys("".join(maker.choices(_SYLLABLES, k=maker.choice((1, 2, 2, 3, 3, 4)))) for _ in range(40_000))
-        self._vocabulary = [COMMON, *itertools.islice(vocabulary, 20_000)]
+        self._vocabulary = _vocabulary()
         self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self._vocabulary))))
         self.random = random.Random(seed)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import random
 import selectors
 import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import process, wire
@@ -29,6 +30,8 @@ WORKERS = (2, 0)
 ALIASES, EACH, SENDERS = 10, 2, 2
 #: How often each command comes in a hundred.
 MIX = {"body": 40, "overview": 15, "flags": 5, "search": 5, "store": 15, "append": 10, "noop": 10}
+#: Different messages of 10 KB that are appended and delivered, and rounds of the mix that a client has ready.
+TEXTS, ROUNDS = 300, 4
 
 #: Octets that are kept of an answer; longer than any last line.
 TAIL = 4096
@@ -70,37 +73,17 @@ class _Client:
 class _Reader(_Client):
     """An IMAP client."""
 
-    def __init__(self, server: Ours, user: str, password: str, count: int, seed: int) -> None:
+    def __init__(self, server: Ours, user: str, password: str, count: int, seed: int, texts: Sequence[bytes]) -> None:
         super().__init__(server.ports["imap"])
         for command in (f"LOGIN {user} {password}", "SELECT INBOX"):
             self.socket.sendall(f"{wire.TAG.decode()} {command}\r\n".encode())
             while not self.hear():
                 pass
-        self._choose = random.Random(seed)
-        self._count = count
-        self._words = Words(seed)
-        kinds = [kind for kind, times in MIX.items() for _ in range(times)]
-        self._choose.shuffle(kinds)
-        self._kinds = kinds
-        self._at = 0
+        self._commands = itertools.cycle(_commands(count, seed, texts))
 
     def next(self) -> bytes:
         """See :class:`_Client`."""
-        kind = self._kinds[self._at % len(self._kinds)]
-        self._at += 1
-        uid = self._choose.randrange(1, self._count + 1)
-        if kind == "append":
-            content = plain(self._at, 10_000, self._words)
-            return b"%s APPEND Archive {%d+}\r\n%s\r\n" % (wire.TAG, len(content), content)
-        text = {
-            "body": f"UID FETCH {uid} (FLAGS BODY.PEEK[])",
-            "overview": f"FETCH {max(1, uid - 50)}:{uid} (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)",
-            "flags": "FETCH 1:* (UID FLAGS)",
-            "search": f"UID SEARCH SUBJECT {self._words.words(1)[0]} UNSEEN",
-            "store": f"UID STORE {uid} {'+-'[uid & 1]}FLAGS.SILENT (\\Flagged)",
-            "noop": "NOOP",
-        }[kind]
-        return b"%s %s\r\n" % (wire.TAG, text.encode())
+        return next(self._commands)
 
     def complete(self, line: bytes) -> bool:
         """See :class:`_Client`."""
@@ -112,13 +95,39 @@ class _Reader(_Client):
         return True
 
 
+def _commands(count: int, seed: int, texts: Sequence[bytes]) -> list[bytes]:
+    """A few rounds of the mix for a mailbox of so many messages, ready to be sent."""
+    choose = random.Random(seed)
+    kinds = [kind for kind, times in MIX.items() for _ in range(times)]
+    made: list[bytes] = []
+    for _ in range(ROUNDS):
+        choose.shuffle(kinds)
+        made += (_command(kind, choose.randrange(1, count + 1), choose, texts) for kind in kinds)
+    return made
+
+
+def _command(kind: str, uid: int, choose: random.Random, texts: Sequence[bytes]) -> bytes:
+    if kind == "append":
+        content = choose.choice(texts)
+        return b"%s APPEND Archive {%d+}\r\n%s\r\n" % (wire.TAG, len(content), content)
+    text = {
+        "body": f"UID FETCH {uid} (FLAGS BODY.PEEK[])",
+        "overview": f"FETCH {max(1, uid - 50)}:{uid} (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)",
+        "flags": "FETCH 1:* (UID FLAGS)",
+        "search": f"UID SEARCH SUBJECT {choose.choice(texts)[2000:].split()[1].decode()} UNSEEN",
+        "store": f"UID STORE {uid} {'+-'[uid & 1]}FLAGS.SILENT (\\Flagged)",
+        "noop": "NOOP",
+    }[kind]
+    return b"%s %s\r\n" % (wire.TAG, text.encode())
+
+
 class _Sender(_Client):
     """An SMTP client that keeps its connection for some messages."""
 
-    def __init__(self, server: Ours, users: list[str], seed: int) -> None:
+    def __init__(self, server: Ours, users: list[str], seed: int, texts: Sequence[bytes]) -> None:
         self._server = server
         self._users = users
-        self._words = Words(1000 + seed)
+        self._texts = texts
         self._choose = random.Random(seed)
         self._steps: Iterator[bytes] = iter(())
         self._number = 0
@@ -139,13 +148,13 @@ class _Sender(_Client):
             yield b"EHLO client.example.org\r\n"
         elif self._number % 90 == 0:
             self.socket.close()
-            self.__init__(self._server, self._users, self._choose.randrange(1 << 30))  # type: ignore[misc]
+            self.__init__(self._server, self._users, self._choose.randrange(1 << 30), self._texts)  # type: ignore[misc]
             yield b"EHLO client.example.org\r\n"
         self._number += 1
         yield b"MAIL FROM:<sender@example.org>\r\n"
         yield b"RCPT TO:<%s>\r\n" % self._choose.choice(self._users).encode()
         yield b"DATA\r\n"
-        yield plain(self._number, 10_000, self._words) + b".\r\n"
+        yield self._choose.choice(self._texts) + b".\r\n"
         self.done += 1
 
     def complete(self, line: bytes) -> bool:
@@ -160,13 +169,15 @@ def run(report: Report, options: argparse.Namespace) -> None:
     seconds, rounds, count = (4.0, 2, 200) if options.quick else (10.0, 5, 1000)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-workers-")))
+        words = Words(1000)
+        texts = [plain(number, 10_000, words) for number in range(TEXTS)]
         servers = {workers: _server(folder, workers, count, stack) for workers in WORKERS}
         rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
         costs: dict[int, list[float]] = {workers: [] for workers in WORKERS}
         for turn in range(rounds + 1):
             for workers, (server, owners) in servers.items():
                 used = process.cpu(server.pid)
-                done = _mixed(server, owners, count, seconds)
+                done = _mixed(server, owners, count, seconds, texts)
                 if turn:
                     rates[workers].append(done / seconds)
                     costs[workers].append(1000 * (process.cpu(server.pid) - used) / done)
@@ -175,7 +186,7 @@ def run(report: Report, options: argparse.Namespace) -> None:
         report.add(Row("Workers", f"mixed load, {ALIASES * EACH} clients", "commands/s", figures, less_is_better=False))
         figures = {names[workers]: statistics.median(each) for workers, each in costs.items()}
         report.add(Row("Workers", "mixed load: processor", "ms/command", figures))
-        _deliveries(report, servers, names, 40 if options.quick else 200, rounds)
+        _deliveries(report, servers, names, 40 if options.quick else 200, rounds, texts)
 
 
 def _server(folder: Path, workers: int, count: int, stack: contextlib.ExitStack) -> tuple[Ours, list[tuple[str, str]]]:
@@ -196,12 +207,12 @@ def _server(folder: Path, workers: int, count: int, stack: contextlib.ExitStack)
     return server, owners
 
 
-def _mixed(server: Ours, owners: list[tuple[str, str]], count: int, seconds: float) -> int:
+def _mixed(server: Ours, owners: list[tuple[str, str]], count: int, seconds: float, texts: Sequence[bytes]) -> int:
     """Commands and messages that were answered in that time."""
     clients: list[_Client] = [
-        _Reader(server, *owner, count, 10 * number + turn) for number, owner in enumerate(owners) for turn in range(EACH)
+        _Reader(server, *owner, count, 10 * number + turn, texts) for number, owner in enumerate(owners) for turn in range(EACH)
     ]
-    clients += [_Sender(server, [user for user, _ in owners], number) for number in range(SENDERS)]
+    clients += [_Sender(server, [user for user, _ in owners], number, texts) for number in range(SENDERS)]
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
@@ -224,7 +235,12 @@ def _mixed(server: Ours, owners: list[tuple[str, str]], count: int, seconds: flo
 
 
 def _deliveries(
-    report: Report, servers: dict[int, tuple[Ours, list[tuple[str, str]]]], names: dict[int, str], count: int, rounds: int
+    report: Report,
+    servers: dict[int, tuple[Ours, list[tuple[str, str]]]],
+    names: dict[int, str],
+    count: int,
+    rounds: int,
+    texts: Sequence[bytes],
 ) -> None:
     """Mail for an owner who is connected; with several workers the kernel chooses to which."""
     rates: dict[int, list[float]] = {workers: [] for workers in servers}
@@ -234,7 +250,7 @@ def _deliveries(
             client.login(user, password)
             client.command("SELECT INBOX")
             for turn in range(rounds + 1):
-                sender = _Sender(server, [user], turn)
+                sender = _Sender(server, [user], turn, texts)
                 began = time.perf_counter()
                 while sender.done < count:
                     sender.say()
