@@ -111,6 +111,24 @@ class Here:
     home: Home | None
 
 
+class Sessions:
+    """The IMAP sessions of this process, for parts that are made before what answers clients."""
+
+    imap: ImapFactory | None = None
+
+    def end(self, mailbox_id: str) -> None:
+        """A mailbox is taken from its sessions."""
+        self._end(mailbox_id, "access was changed, log in again")
+
+    def move(self, mailbox_id: str) -> None:
+        """A mailbox leaves this process."""
+        self._end(mailbox_id, "the mailbox is being moved, log in again")
+
+    def _end(self, mailbox_id: str, why: str) -> None:
+        if self.imap is not None:
+            self.imap.end_sessions(mailbox_id, why)
+
+
 def build(
     settings: Settings,
     reactor: Any,
@@ -193,9 +211,8 @@ def _connect(
     """Servers and services, in the order in which they start; they stop the other way round."""
     settings, reactor = base.settings, base.reactor
     parts = Parts([base.tls, base.link_tls])
-    away: OpenMailboxes[RemoteMailbox] | None = None
-    if links.all():
-        away = _away(base, links, lambda mailbox_id: end(mailbox_id))
+    sessions = Sessions()
+    away = _away(base, links, sessions) if links.all() else None
     closing: list[Callable[[], Awaitable[None]]] = [away.close_all] if away is not None else []
     if here is not None:
         closing += [here.mailboxes.close_all, here.spool.close]
@@ -222,7 +239,27 @@ def _connect(
         parts.workers = Workers(reactor, sockets, orders, settings.shutdown_seconds)
         parts.workers.setServiceParent(parts)
         return parts
+    rooms = Rooms(settings.location, here.mailboxes if here is not None else None, away)
+    _doors(base, here, links, rooms, sessions, shares, shared_secret, sockets[0], parts)
+    return parts
 
+
+def _doors(
+    base: Base,
+    here: Here | None,
+    links: Links,
+    rooms: Rooms,
+    sessions: Sessions,
+    shares: Shares,
+    shared_secret: bytes,
+    sockets: Sockets,
+    parts: Parts,
+) -> None:
+    """What answers mail servers and mail clients, as this process's last parts.
+
+    :param sessions: is given the IMAP sessions that there will be.
+    """
+    settings, reactor = base.settings, base.reactor
     deliver: Any = here.deliver if here is not None else None
     if links.all():
         queues = _queues(base, links)
@@ -230,40 +267,27 @@ def _connect(
         links.when_connected(queues.hand_over)
         deliver = Route(settings.location, deliver, queues.deliver, base.lookups.recipient, reactor)
         shares.numbers["waiting"] = queues.waiting
-    rooms = Rooms(settings.location, here.mailboxes if here is not None else None, away)
     login = Login(base.lookups, reactor, None, base.run_in_thread, derive(shared_secret, SCRAM), shares.failures)
     receive = Receive(base.lookups, deliver, hostname=settings.hostname, now=_now, max_hops=settings.hop_limit)
-    door = DirectoryDoor(login, base.lookups, rooms, lambda mailbox_id: end(mailbox_id))
+    door = DirectoryDoor(login, base.lookups, rooms, sessions.end)
     mx, imap = _servers(base, receive, door, shares)
-
-    def end(mailbox_id: str) -> None:
-        """A mailbox is taken from its sessions."""
-        imap.end_sessions(mailbox_id, "access was changed, log in again")
-
-    def moving(mailbox_id: str) -> None:
-        """A mailbox leaves this process."""
-        imap.end_sessions(mailbox_id, "the mailbox is being moved, log in again")
-
+    sessions.imap = imap
     if here is not None:
-        here.mailboxes.when_frozen(moving)
+        here.mailboxes.when_frozen(sessions.move)
     _timer(LOOK, door.look, reactor, "directory.look").setServiceParent(parts)
     over_tls: Any = TLSMemoryBIOFactory(base.tls, False, cast(Any, imap), clock=reactor)  # type: ignore[arg-type]
     factories = {"mx": mx, "imap": imap, "imaps": over_tls}
     farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
     after = partial(links.settled, reactor, SETTLE) if here is None else None
-    parts.doors = Listeners(reactor, sockets[0], factories, farewells, settings.shutdown_seconds, after)
+    parts.doors = Listeners(reactor, sockets, factories, farewells, settings.shutdown_seconds, after)
     parts.doors.setServiceParent(parts)
-    return parts
 
 
-def _away(base: Base, links: Links, end: Callable[[str], None]) -> OpenMailboxes[RemoteMailbox]:
-    """Mailboxes that are open over links.
-
-    :param end: ends the sessions of a mailbox that its primary takes back.
-    """
+def _away(base: Base, links: Links, sessions: Sessions) -> OpenMailboxes[RemoteMailbox]:
+    """Mailboxes that are open over links; their sessions end when the primary takes one back."""
 
     def evicted(mailbox_id: str) -> None:
-        end(mailbox_id)
+        sessions.end(mailbox_id)
         Deferred.fromCoroutine(registry.evict(mailbox_id)).addErrback(logged, "mailbox.evict")
 
     async def relocate(mailbox_id: str) -> Link | None:
