@@ -62,19 +62,17 @@ class Door:
 
     :param name: of the box.
     :param lives: how often whoever holds the sessions behind this door has been killed: only then may they end.
-    :param dying: one is being killed now.
+    :param dying: how many are being killed or replaced now.
     """
 
     name: str
     daemon: Daemon
     lives: int = 0
-    dying: bool = False
+    dying: int = 0
 
     def safe(self, life: int) -> bool:
-        """Whether nobody behind this door has been killed since ``lives`` was ``life``."""
-        while self.dying:
-            time.sleep(0.01)
-        return self.lives == life
+        """Whether nobody behind this door has been killed since ``lives`` was ``life``, or is being killed now."""
+        return not self.dying and self.lives == life
 
     @property
     def imap(self) -> int:
@@ -100,6 +98,7 @@ class Service:
     doors: list[Door] = field(default_factory=list)
     proxies: dict[str, Proxy] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def primary(self) -> Daemon:
@@ -142,16 +141,25 @@ class Service:
     def kill_worker(self, pid: int) -> None:
         """kill -9 of a worker; its primary starts another."""
         with self.lock, self._dying(self.primary):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # another fault came first
+                os.kill(pid, signal.SIGKILL)
             until(lambda: not alive(pid), "a process that was killed has ended", 15)
 
+    def reload(self) -> None:
+        """``forwardemail reload``: every worker is replaced, unless another fault keeps it from that; sessions end with a BYE."""
+        with self._dying(self.primary):
+            done = self.primary.run("reload", "--wait", "60", "--config", str(self.primary.config))
+        assert "Traceback" not in done.stderr, done.stderr
+        # 1: the primary was away at that moment, or a worker was killed that was to be the next one.
+        assert done.returncode in (0, 1), done.stderr
+
     def freeze(self, pid: int, seconds: float) -> None:
-        """SIGSTOP and SIGCONT."""
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            time.sleep(seconds)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
+        """SIGSTOP and SIGCONT; nothing of a process that has ended meanwhile."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                time.sleep(seconds)
+            finally:
                 os.kill(pid, signal.SIGCONT)
 
     def workers(self) -> list[int]:
@@ -162,14 +170,16 @@ class Service:
     def _dying(self, daemon: Daemon) -> Iterator[None]:
         """Whoever is behind the doors of this box is being killed: those who come in meanwhile are thrown out too."""
         doors = [door for door in self.doors if door.daemon is daemon]
-        for door in doors:
-            door.dying = True
+        with self.counting:
+            for door in doors:
+                door.dying += 1
         try:
             yield
         finally:
-            for door in doors:
-                door.lives += 1
-                door.dying = False
+            with self.counting:
+                for door in doors:
+                    door.lives += 1
+                    door.dying -= 1
 
     # -- the end ------------------------------------------------------------------------------------
 
@@ -217,8 +227,11 @@ def one(folder: Path, workers: int = 2, **settings: str) -> Service:
     return service
 
 
-def several(folder: Path, directory_url: str, secondaries: int = 2, **settings: str) -> Service:
-    """A primary that answers clients too, and secondaries behind networks of their own; all running."""
+def several(folder: Path, directory_url: str, secondaries: int = 2, *, shared: bool = False, **settings: str) -> Service:
+    """A primary that answers clients too, and secondaries behind networks of their own; all running.
+
+    :param shared: the secondaries see the primary's mailbox files, as on a shared volume.
+    """
     url = directory_url.replace("postgresql+psycopg://", "postgresql://")
     primary = Daemon(folder / "primary", overrides={**SETTINGS, **settings})
     primary.offset = _offset()
@@ -238,6 +251,8 @@ def several(folder: Path, directory_url: str, secondaries: int = 2, **settings: 
         with box.config.open("a") as file:
             file.write('link_authority = "tls/primary.pem"\n')
         box.cli("link", "join", stdin=token + "\n")
+        if shared:
+            (box.data / "mailboxes").symlink_to(primary.data / "mailboxes")
         service.daemons.append(box)
         service.doors.append(Door(name, box))
     _start(service, secondaries)

@@ -1,7 +1,8 @@
 """A mixed load, faults at random moments, and the audit afterwards.
 
 ``SOAK_SECONDS`` says how long a scenario goes on; the seed is printed, and ``SOAK_SEED`` sets it.  The same seed gives the same faults at
-the same moments and the same wishes of each client; what comes of them is up to the machine.
+the same moments, the same way of reading (``SOAK_ACCESS`` forces one) and the same wishes of each client; what comes of them is up to the
+machine.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.soak.boxes import Service, resident
@@ -20,9 +22,15 @@ from tests.soak.ledger import Ledger
 from tests.whole.daemon import Owner, until
 
 #: Seconds of a scenario.
-SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 
 CLIENTS, SENDERS, OWNERS = 16, 4, 3
+
+#: How processes without the files may read.
+ACCESS = ("auto", "direct", "link")
+
+#: How often there are two faults at a time.
+OVERLAPPING = 0.4
 
 #: Octets by which a process may have grown since its start when everybody has left.
 GROWTH = 128 * 1024 * 1024
@@ -32,8 +40,15 @@ HANDED_OVER = 150.0
 
 
 def seed() -> int:
-    """From the environment, or 1."""
-    return int(os.environ.get("SOAK_SEED", "1"))
+    """From the environment, or one that brings overlapping faults to both forms in the first seconds."""
+    return int(os.environ.get("SOAK_SEED", "28"))
+
+
+def access(form: str) -> str:
+    """How workers and secondaries read in this run of a form, drawn by its seed: the setting ``mailbox_access``."""
+    drawn = os.environ.get("SOAK_ACCESS") or random.Random(f"{form} {seed()}").choice(ACCESS)
+    print(f"{form}: mailbox_access = {drawn}")
+    return drawn
 
 
 class Soak:
@@ -67,14 +82,25 @@ class Soak:
             each.start()
 
     def suffer(self, kinds: Sequence[Fault], seconds: float = SECONDS) -> None:
-        """Faults of these kinds, one after the other."""
+        """Faults of these kinds: one after the other, and now and then a second one before the first is over."""
         chance = random.Random(self.seed)
         began = time.monotonic()
-        while not self._over.wait(chance.uniform(0.3, 2.5)) and time.monotonic() - began < seconds:
-            kind = chance.choice(kinds)
+
+        def one(kind: Fault, wait: float, own: random.Random) -> None:
+            time.sleep(wait)
             at = time.monotonic() - began
-            kind(self.service, chance)
+            kind(self.service, own)
             print(f"{at:7.1f} s {kind.__name__} for {time.monotonic() - began - at:.1f} s")
+
+        with ThreadPoolExecutor(2) as pool:
+            while not self._over.wait(chance.uniform(0.3, 2.5)) and time.monotonic() - began < seconds:
+                several = 2 if chance.random() < OVERLAPPING else 1
+                running = [
+                    pool.submit(one, kind, chance.uniform(0, 2) if number else 0.0, random.Random(chance.random()))
+                    for number, kind in enumerate(chance.sample(kinds, several))
+                ]
+                for each in running:
+                    each.result()
 
     def wait(self, seconds: float) -> None:
         """Let them work, unless one has failed."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from tests.soak.boxes import Service
+from tests.whole.daemon import Daemon
 
 Fault = Callable[[Service, random.Random], None]
 
@@ -43,15 +44,24 @@ def freeze_worker(service: Service, chance: random.Random) -> None:
 
 def freeze_primary(service: Service, chance: random.Random) -> None:
     """SIGSTOP of the primary."""
-    assert service.primary.process is not None
-    service.freeze(service.primary.process.pid, FREEZE)
+    _freeze(service, service.primary)
 
 
 def freeze_secondary(service: Service, chance: random.Random) -> None:
     """SIGSTOP of a secondary."""
-    process = chance.choice(service.daemons[1:]).process
-    assert process is not None
-    service.freeze(process.pid, FREEZE)
+    _freeze(service, chance.choice(service.daemons[1:]))
+
+
+def _freeze(service: Service, daemon: Daemon) -> None:
+    """The first process of a box, unless another fault has just ended it."""
+    process = daemon.process
+    if process is not None:
+        service.freeze(process.pid, FREEZE)
+
+
+def reload(service: Service, chance: random.Random) -> None:
+    """``forwardemail reload``: all workers are replaced one by one."""
+    service.reload()
 
 
 def reset_link(service: Service, chance: random.Random) -> None:
@@ -88,5 +98,5 @@ def lose_link(service: Service, chance: random.Random) -> None:
 
 
 #: For one box with workers, and for several boxes.
-ONE: tuple[Fault, ...] = (kill_worker, kill_primary, freeze_worker, freeze_primary)
+ONE: tuple[Fault, ...] = (kill_worker, kill_primary, freeze_worker, freeze_primary, reload)
 SEVERAL: tuple[Fault, ...] = (kill_primary, kill_secondary, reset_link, cut_link, stall_link, lose_link, freeze_primary, freeze_secondary)
