@@ -8,11 +8,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
+from fe_twisted.base.errors import Later
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, bad
 from fe_twisted.servers.imap.session import Session
 from fe_twisted.servers.imap.update import synchronise
+
+#: Seconds until it is tried again to tell what could not be told.
+AGAIN = 5.0
 
 
 async def idle(session: Session, command: Command) -> Reply:
@@ -86,6 +90,10 @@ class Pushing:
             pass  # whoever waits for the client's DONE hears of it, too
         except Ended as ended:
             wire.bye(str(ended))
+        except Later as error:  # of a primary that is away, perhaps, which tells of this change only once
+            log.warning("imap.push_failed", conn=wire.id, reason=error.reason or error.public)
+            if self._stopped is None:
+                self._call = self._session.clock.callLater(AGAIN, self._push)
         except Exception as error:  # the next change, or the end of IDLE, tries again
             log.failure("imap.push_failed", error, conn=wire.id)
 

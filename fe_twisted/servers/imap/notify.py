@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fe_twisted.base import log
-from fe_twisted.base.errors import MailError, NoSuchFolder
+from fe_twisted.base.errors import Later, MailError, NoSuchFolder
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, EventGroup, Notify
 from fe_twisted.protocols.imap.metadata import changed
 from fe_twisted.protocols.imap.render import compile_items
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.fetch import answer
+from fe_twisted.servers.imap.idle import AGAIN
 from fe_twisted.servers.imap.list import attributes
 from fe_twisted.servers.imap.names import INBOX, SEPARATOR, canonical
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, no
@@ -71,6 +72,7 @@ class Events:
         self._dirty: set[int] = set()
         self._renamed = False
         self._call: Any = None
+        self._stopped = False
         self._folders: dict[int, Folder] = {}
         self._subscribed: frozenset[str] = frozenset()
         self._counters: dict[int, FolderStatus] = {}
@@ -80,6 +82,7 @@ class Events:
     def stop(self) -> None:
         """See :class:`~fe_twisted.servers.imap.session.Notifier`."""
         self._unwatch()
+        self._stopped = True
         self._dirty.clear()
         self._renamed = False
         if self._call is not None and self._call.active():
@@ -195,6 +198,12 @@ class Events:
             pass
         except Ended as ended:
             session.wire.bye(str(ended))
+        except Later as error:  # of a primary that is away, perhaps, which tells of this change only once
+            log.warning("imap.notify_failed", conn=session.wire.id, reason=error.reason or error.public)
+            self._dirty |= dirty
+            self._renamed |= renamed
+            if self._call is None and not self._stopped:
+                self._call = session.clock.callLater(AGAIN, self._due)
         except MailError as error:  # what was not told now is still a difference at the next change
             log.failure("imap.notify_failed", error, conn=session.wire.id, reason=error.reason)
 

@@ -364,6 +364,8 @@ class DirectMailbox(RemoteMailbox):
 
     async def _open_beside(self) -> None:
         """:raises fe_twisted.base.errors.MailError: it cannot be opened."""
+        if not self._place:
+            raise errors.Later(reason="the primary has not named its file, or it is being moved")
         if not self._same_place():
             raise errors.StorageFailed(reason="the primary's file of this mailbox is not here")
 

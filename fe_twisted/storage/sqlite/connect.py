@@ -36,6 +36,10 @@ Migration = str | Callable[[apsw.Connection], None]
 
 _OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+#: What a reader beside a writer is told when that was killed in the middle of a commit, until somebody writes again: the index of the WAL
+#: has to be mended, and may not be by a reader.  https://www.sqlite.org/rescode.html
+_WRITER_DIED = frozenset({apsw.SQLITE_READONLY_RECOVERY, apsw.SQLITE_READONLY_CANTLOCK, apsw.SQLITE_READONLY_CANTINIT})
+
 
 class WrongKey(errors.DamagedFile):
     """The file has the form of an encrypted database, and this key does not open it: another mailbox's file, or page 1 was altered."""
@@ -231,6 +235,8 @@ def mapped(error: Exception, connection: apsw.Connection | None = None) -> error
         reason = f"{reason} (extended {getattr(error, 'extendedresult', 0)}, errno {number})"
         # On a full disk SQLite says FULL for most writes, but «I/O error» for the -shm file and for syncs, and «can't open» for new files.
         return errors.DiskFull(reason=reason) if number in _OUT_OF_SPACE else errors.StorageFailed(reason=reason)
+    if isinstance(error, apsw.ReadOnlyError) and getattr(error, "extendedresult", 0) in _WRITER_DIED:
+        return NotOpen(reason=reason)
     for kind, ours in _MAPPED:
         if isinstance(error, kind):
             return ours(reason=reason)

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from fe_twisted.base import errors
-from fe_twisted.storage.sqlite.connect import MissingFile, NotOpen, WrongKey, connect_beside
+from fe_twisted.storage.sqlite.connect import MissingFile, NotOpen, WrongKey, connect_beside, storage_errors
 from tests.storage.sqlite.holder import KEY, Holder, prepare
 
 
@@ -148,3 +148,22 @@ def test_only_its_own_key_and_a_whole_file(path: Path, writer: Holder) -> None:
     path.with_name("box-shm").touch()
     with pytest.raises(errors.DamagedFile):
         connect_beside(path, key=KEY)
+
+
+def test_a_writer_killed_in_the_middle_of_a_commit_leaves_what_only_a_writer_can_mend(path: Path, writer: Holder) -> None:
+    """The two copies of the index's head differ then.  Nothing is wrong with the file: it can be read when somebody has it open again."""
+    with reading(path) as connection:
+        assert writer.say("add text") == "ok"
+        assert count(connection) == 1
+        writer.kill()
+        with path.with_name(path.name + "-shm").open("r+b") as shm:
+            shm.seek(8)
+            change = shm.read(4)
+            shm.seek(8)
+            shm.write(bytes(octet ^ 0xFF for octet in change))
+        with pytest.raises(NotOpen), storage_errors(connection):
+            count(connection)
+        again = Holder(path)
+        assert again.say("add more") == "ok"
+        assert count(connection) == 2
+        again.kill()
