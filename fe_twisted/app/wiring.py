@@ -186,7 +186,7 @@ def _here(base: Base) -> Here:
     settings, store = base.settings, base.store
     claimed = claim(settings.mailbox_folder)
     spool = Spool(store.files.temporary_path, store.server_key, base.run_in_thread, base.reactor, cipher=settings.cipher)
-    merge = Merge(spool, base.run_in_thread)
+    merge = Merge(spool, base.run_in_thread, base.reactor)
 
     def opener(mailbox_id: str, key: bytes) -> Awaitable[LocalMailbox]:
         return open_mailbox(store.files, mailbox_id, key, base.run_in_thread, base.reactor, merge.poll)

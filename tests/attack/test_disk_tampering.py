@@ -93,7 +93,7 @@ def test_a_public_key_that_was_swapped_gives_away_what_comes_next_and_nothing_be
     with pytest.raises(Unreadable):
         unseal(rows[before.delivery_id], thief, ID, before.delivery_id)
     assert unseal(rows[after.delivery_id], thief, ID, after.delivery_id).content == after.content
-    merge = Merge(spool, at_once)
+    merge = Merge(spool, at_once, clock)
     mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, merge.poll))
     run(mailbox.poll())
     assert contents(mailbox) == [before.content]
@@ -109,7 +109,7 @@ def test_a_forged_row_is_taken_for_mail(tmp_path: Path) -> None:
     clock = Clock()
     spool = Spool(files.temporary_path, SERVER_KEY, at_once, clock)
     run(spool.add(ID, public, Waiting(b"f" * 16, NOW, b"Subject: forged\r\n\r\n")))
-    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, Merge(spool, at_once).poll))
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, Merge(spool, at_once, clock).poll))
     run(mailbox.poll())
     assert contents(mailbox) == [b"Subject: forged\r\n\r\n"]
     run(mailbox.close())

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
-from fe_twisted.base.errors import MailError
+from fe_twisted.base.errors import Later, MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
@@ -92,6 +92,10 @@ class LocalMailbox(Reader):
         self._unindexed = grams.unindexed(self._reader)
         self._index_call: Any = None  # IDelayedCall; mypy cannot read zope interfaces
         self._closed = False
+        #: It is being closed: who moves waiting mail in stops after a batch, and is waited for.
+        self.leaving = False
+        self._polls = 0
+        self._rested: list[Deferred[None]] = []
         self._pruned = False
         self._forget_at = 0.0
 
@@ -224,8 +228,21 @@ class LocalMailbox(Reader):
 
     async def poll(self) -> int:
         """See the interface."""
+        if self.leaving:
+            raise Later(reason="the mailbox is being closed")
+        self._polls += 1
+        try:
+            return await self._move_in()
+        finally:
+            self._polls -= 1
+            if not self._polls:
+                rested, self._rested = self._rested, []
+                for each in rested:
+                    each.callback(None)
+
+    async def _move_in(self) -> int:
         moved = await self._poll(self)
-        if not self._pruned and not self._closed:
+        if not self._pruned:
             # Only now: what a crash left in the temporary mailbox after it was stored here has been recognised and removed.
             self._pruned = True
             edge = iso(self._now() - datetime.timedelta(days=REMEMBER_DAYS))
@@ -279,11 +296,20 @@ class LocalMailbox(Reader):
         return SealingKey.from_seed(bytes(seed))
 
     async def close(self) -> None:
-        """Finish what was begun and let go of the file; nothing may be asked afterwards."""
-        if self._closed:
+        """Finish what was begun and let go of the file; nothing may be asked afterwards.
+
+        Waiting mail that is moving in is waited for, as far as the batch that has begun: else it would never come in for a client that
+        leaves at once, each time.
+        """
+        if self.leaving:
             return
-        self._closed = True
+        self.leaving = True
         self._watchers.clear()
+        if self._polls:
+            rested: Deferred[None] = Deferred()
+            self._rested.append(rested)
+            await rested
+        self._closed = True
         if self._index_call is not None:
             self._index_call.cancel()
             self._index_call = None

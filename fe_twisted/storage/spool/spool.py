@@ -173,6 +173,10 @@ class Spool:
         """Mark messages that the mailbox could not take: they stay, and :meth:`take` passes over them."""
         await self._each(mailbox_id, "UPDATE message SET refused = 1 WHERE delivery_id = ?", delivery_ids)
 
+    async def restore(self, mailbox_id: str, delivery_ids: Iterable[bytes]) -> None:
+        """Take the mark of :meth:`refuse` away again."""
+        await self._each(mailbox_id, "UPDATE message SET refused = 0 WHERE delivery_id = ?", delivery_ids)
+
     async def retry(self, mailbox_id: str) -> int:
         """Let the merge try refused rows again; returns how many there are."""
 

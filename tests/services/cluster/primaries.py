@@ -86,7 +86,7 @@ class Primary:
         clock, directory = self.world.clock, self.world.directory
         self.files = MailboxFiles(self.folder / "mailboxes")
         self.spool = Spool(self.files.temporary_path, self.name.ljust(32).encode(), at_once, clock)
-        merge = Merge(self.spool, at_once)
+        merge = Merge(self.spool, at_once, clock)
         self.home, self.gate = Home(self.name, directory), Gate()
 
         async def opener(mailbox_id: str, key: bytes) -> LocalMailbox:

@@ -38,6 +38,7 @@ class Box:
         self.error: Exception | None = None
         self.merge = merge
         self.polls = 0
+        self.leaving = False
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         if self.error is not None:
@@ -79,7 +80,7 @@ class Service:
 
     def __init__(self, folder: Path, thread: Callable[[Callable[[], Any]], Deferred[Any]] = at_once) -> None:
         self.spool = Spool(lambda mailbox_id: folder / f"{mailbox_id}-tmp.sqlite", bytes(32), thread, Clock())
-        self.merge = Merge(self.spool, thread)
+        self.merge = Merge(self.spool, thread, Clock())
         self.registry = Registry()
         self.there = True
         self.deliver = Deliver(self.registry, self.spool, lambda mailbox_id: self.there)

@@ -41,7 +41,7 @@ class Box:
         self.clock = Clock()
         self.clock.advance(time.time())
         self.spool = Spool(self.files.temporary_path, SERVER_KEY, at_once, self.clock)
-        self.merge = Merge(self.spool, at_once)
+        self.merge = Merge(self.spool, at_once, self.clock)
         self.registry: OpenMailboxes[LocalMailbox] = OpenMailboxes(self.opened, self.clock)
         self.deliver = Deliver(self.registry, self.spool, self.files.exists)
         self.alias = Alias(1, "hello@example.com", AliasState.ENABLED, ID, self.public, "local", "")
@@ -147,13 +147,15 @@ def test_rows_that_do_not_open_stay_and_stop_nobody(box: Box) -> None:
 
 
 class Refusing:
-    """A mailbox that fails as told."""
+    """A mailbox that fails as told, for some messages or for all."""
 
-    def __init__(self, mailbox: LocalMailbox, error: Exception, bad: bytes | None = None) -> None:
+    def __init__(self, mailbox: LocalMailbox, error: Exception, *bad: bytes) -> None:
         self.mailbox, self.error, self.bad = mailbox, error, bad
+        self.asked = 0
 
     async def append(self, name: str, messages: Any) -> Any:
-        if self.bad is None or any(message.content == self.bad for message in messages):
+        self.asked += 1
+        if not self.bad or any(message.content in self.bad for message in messages):
             raise self.error
         return await self.mailbox.append(name, messages)
 
@@ -180,22 +182,148 @@ def test_what_was_refused_is_tried_again_after_a_restart(box: Box) -> None:
     broken = Refusing(mailbox, RuntimeError("bug"))
     assert run(box.merge.merge(ID, broken, key)) == run(box.merge.merge(ID, mailbox, key)) == 0
     assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
-    assert run(Merge(box.spool, at_once).merge(ID, mailbox, key)) == 1
+    assert run(Merge(box.spool, at_once, box.clock).merge(ID, mailbox, key)) == 1
     assert box.contents(mailbox) == [mail(1)]
     assert not box.spool.waiting(ID)
 
 
-@pytest.mark.parametrize("error", [errors.MessageTooLarge(), RuntimeError("bug")], ids=lambda e: type(e).__name__)
+TROUBLE = [errors.MessageTooLarge(), RuntimeError("bug"), errors.StorageFailed(reason="database"), errors.DamagedFile(reason="index")]
+
+
+@pytest.mark.parametrize("error", TROUBLE, ids=lambda e: type(e).__name__)
 def test_one_message_that_cannot_be_stored_holds_no_other_up(box: Box, error: Exception) -> None:
     for number in range(5):
         box.receive(mail(number))
     mailbox = run(box.registry.open(ID, KEY))
-    came = run(box.merge.merge(ID, Refusing(mailbox, error, bad=mail(2)), run(mailbox.sealing_key())))
+    came = run(box.merge.merge(ID, Refusing(mailbox, error, mail(2)), run(mailbox.sealing_key())))
     assert came == 4
     assert box.contents(mailbox) == [mail(0), mail(1), mail(3), mail(4)]
     assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
     run(box.spool.retry(ID))
     assert run(mailbox.poll()) == 1, "once the bug is mended it can come in"
+
+
+@pytest.mark.parametrize("error", TROUBLE[2:], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("batch", [1, 2, 200])
+def test_those_that_raise_an_error_of_ours_are_set_aside_wherever_they_stand(
+    box: Box, error: Exception, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First, in the middle and last; also when each is alone in its batch, as large ones are."""
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", batch)
+    for number in range(7):
+        box.receive(mail(number))
+    mailbox = run(box.registry.open(ID, KEY))
+    broken = Refusing(mailbox, error, mail(0), mail(1), mail(3), mail(6))
+    assert run(box.merge.merge(ID, broken, run(mailbox.sealing_key()))) == 3
+    assert box.contents(mailbox) == [mail(2), mail(4), mail(5)]
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=4)
+    box.receive(mail(7))
+    assert run(mailbox.poll()) == 0, "those that were set aside are not tried at each poll"
+    box.clock.advance(merging.RETRY)
+    assert run(mailbox.poll()) == 4, "but again after a while"
+    assert sorted(box.contents(mailbox)) == [mail(number) for number in range(8)]
+    assert not box.spool.waiting(ID)
+
+
+def test_a_mailbox_that_takes_nothing_is_not_asked_for_every_message(box: Box) -> None:
+    """It is the mailbox that is broken, not ten thousand messages; they are tried again as soon as somebody polls."""
+    for number in range(40):
+        box.receive(mail(number))
+    mailbox = run(box.registry.open(ID, KEY))
+    broken = Refusing(mailbox, errors.StorageFailed())
+    with pytest.raises(errors.StorageFailed):
+        run(box.merge.merge(ID, broken, run(mailbox.sealing_key())))
+    assert broken.asked <= merging.PROBES + 1
+    assert run(box.spool.counts(ID)) == Counts(waiting=40, refused=0)
+    assert run(mailbox.poll()) == 40
+    assert box.contents(mailbox) == [mail(number) for number in range(40)]
+
+
+def test_a_full_disk_sets_nothing_aside(box: Box) -> None:
+    """Nor does anything else that passes: it may come with the second message as well."""
+    for number in range(3):
+        box.receive(mail(number))
+    mailbox = run(box.registry.open(ID, KEY))
+    with pytest.raises(errors.DiskFull):
+        run(box.merge.merge(ID, Refusing(mailbox, errors.DiskFull(), mail(1)), run(mailbox.sealing_key())))
+    assert run(box.spool.counts(ID)).refused == 0
+    assert run(mailbox.poll()) == 3 or box.contents(mailbox) == [mail(number) for number in range(3)]
+
+
+class Leaving(Box):
+    """The owner is back, and gone before the threads have done anything: each job waits until somebody lets it run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.jobs: list[tuple[Any, Deferred[Any]]] = []
+        self.held = False
+        super().__init__(folder)
+        self.spool = Spool(self.files.temporary_path, SERVER_KEY, self.thread, self.clock)
+        self.merge = Merge(self.spool, self.thread, self.clock)
+        self.registry = OpenMailboxes(self.opened, self.clock, grace=0)
+        self.deliver = Deliver(self.registry, self.spool, self.files.exists)
+
+    async def opened(self, mailbox_id: str, key: bytes) -> LocalMailbox:
+        return await open_mailbox(self.files, mailbox_id, key, self.thread, self.clock, self.merge.poll)
+
+    def thread(self, job: Any) -> Deferred[Any]:
+        if not self.held:
+            return at_once(job)
+        self.jobs.append((job, Deferred()))
+        return self.jobs[-1][1]
+
+    def work(self) -> None:
+        while self.jobs:
+            job, done = self.jobs.pop(0)
+            at_once(job).addBoth(done.callback)
+
+    def come_and_go(self) -> None:
+        """A login and a logout, without a moment for anything between them."""
+        mailbox = run(self.registry.open(ID, KEY))
+        self.held = True
+        Deferred.fromCoroutine(mailbox.poll()).addErrback(lambda failure: failure.trap(errors.Later))
+        self.registry.release(mailbox)
+        self.clock.advance(0)
+        self.work()
+        self.held = False
+        assert self.registry.get(ID) is None
+
+
+def test_waiting_mail_moves_in_however_soon_the_owner_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each login brings in a batch at least, and no more: who is gone is not waited for."""
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", 2)
+    box = Leaving(tmp_path / "mailboxes")
+    for number in range(5):
+        box.receive(mail(number))
+    left = []
+    for _ in range(3):
+        box.come_and_go()
+        left.append(run(box.spool.counts(ID)).waiting)
+    assert left == [3, 1, 0]
+    mailbox = box.login()
+    assert box.contents(mailbox) == [mail(number) for number in range(5)]
+    assert not box.spool.waiting(ID)
+    box.close()
+
+
+def test_who_comes_back_meanwhile_finds_the_rest_moving_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mailbox is being closed while a batch is being stored: the next session waits for that, and goes on."""
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", 2)
+    box = Leaving(tmp_path / "mailboxes")
+    for number in range(5):
+        box.receive(mail(number))
+    mailbox = run(box.registry.open(ID, KEY))
+    box.held = True
+    Deferred.fromCoroutine(mailbox.poll()).addErrback(lambda failure: failure.trap(errors.Later))
+    box.registry.release(mailbox)
+    box.clock.advance(0)
+    again: list[Any] = []
+    Deferred.fromCoroutine(box.registry.open(ID, KEY)).addBoth(again.append)
+    assert not again
+    box.work()
+    box.held = False
+    assert run(again[0].poll()) == 3
+    assert box.contents(again[0]) == [mail(number) for number in range(5)]
+    box.close()
 
 
 def test_two_polls_at_once_are_one_merge(tmp_path: Path) -> None:
@@ -210,7 +338,7 @@ def test_two_polls_at_once_are_one_merge(tmp_path: Path) -> None:
         jobs.append((job, Deferred()))
         return jobs[-1][1]
 
-    slow = Merge(box.spool, thread)
+    slow = Merge(box.spool, thread, box.clock)
     results: list[Any] = []
     for _ in range(3):
         Deferred.fromCoroutine(slow.poll(mailbox)).addBoth(results.append)

@@ -56,7 +56,7 @@ class World:
         self.alias = Alias(1, "hello@example.com", AliasState.ENABLED, ID, public, "one", "2026-01-01T00:00:00Z")
         self.directory = Directory(self.alias)
         self.spool = Spool(self.files.temporary_path, b"p" * 32, at_once, self.clock)
-        merge = Merge(self.spool, at_once)
+        merge = Merge(self.spool, at_once, self.clock)
         self.mailboxes: OpenMailboxes[LocalMailbox] = OpenMailboxes(
             lambda mailbox_id, key: open_mailbox(self.files, mailbox_id, key, at_once, self.clock, merge.poll), self.clock, grace=0
         )
