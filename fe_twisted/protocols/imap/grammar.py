@@ -22,6 +22,9 @@ Value = TypeVar("Value")
 #: Characters of an atom, for use inside a pattern's brackets; ASTRING-CHAR adds ``]``, list-char adds ``]%*``.
 ATOM_CHARS = rb"!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~"
 
+#: A tag is any ASTRING-CHAR but ``+`` (RFC 3501 section 9).
+TAG = rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]++"
+
 _ATOM = re.compile(rb"[" + ATOM_CHARS + rb"]++")
 _ASTRING = re.compile(rb"[" + ATOM_CHARS + rb"\]]++")
 _PATTERN = re.compile(rb"[" + ATOM_CHARS + rb"\]%*]++")

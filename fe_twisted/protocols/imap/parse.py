@@ -26,16 +26,16 @@ from typing import NamedTuple
 from fe_twisted.base.errors import MailError
 from fe_twisted.protocols.imap.arguments import COMMANDS, UID_COMMANDS, ReadArguments
 from fe_twisted.protocols.imap.commands import BadCommand, Command, ContinuationLine, Event, NeedContinuation
-from fe_twisted.protocols.imap.grammar import Reader
+from fe_twisted.protocols.imap.fetch import single
+from fe_twisted.protocols.imap.grammar import TAG, Reader
 
 #: Asked before a literal is taken in, with the command's name and the octets announced, after our own limits were kept.  A
 #: :class:`BadCommand` refuses the literal and with it the command (the tag in it is filled in); None accepts.
 AcceptLiteral = Callable[[str, int], BadCommand | None]
 
-_TAG = rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]++"
-#: A tag is any ASTRING-CHAR but ``+`` (RFC 3501 section 9); the name is looked up and may be anything.
-_HEAD = re.compile(rb"(" + _TAG + rb") (UID )?([A-Za-z][A-Za-z0-9.-]*+)(?= |\Z)", re.IGNORECASE)
-_TAG_ONLY = re.compile(rb"(" + _TAG + rb")(?= |\Z)")
+#: The name is looked up and may be anything.
+_HEAD = re.compile(rb"(" + TAG + rb") (UID )?([A-Za-z][A-Za-z0-9.-]*+)(?= |\Z)", re.IGNORECASE)
+_TAG_ONLY = re.compile(rb"(" + TAG + rb")(?= |\Z)")
 _ANNOUNCED = re.compile(rb"\{([0-9]+)(\+?)\}")
 #: The end of a line that is thrown away, where only a non-synchronising literal matters.
 _ANNOUNCED_LATE = re.compile(rb"(\{?)([0-9]+)\+\}\Z")
@@ -123,7 +123,7 @@ class Parser:
 
     def next_event(self) -> Event | None:
         """The next event, or None until more is fed."""
-        while not self._stopped and not self._lost:
+        while self._buffer and not self._stopped and not self._lost:
             made = self._state()
             if made is _Step.WAIT:
                 return None
@@ -317,6 +317,9 @@ class Parser:
 
     def _command(self, text: bytes, literals: list[bytes]) -> Event:
         """A whole command."""
+        command = single(text) if not literals else None
+        if command is not None:
+            return command
         head = _read_head(text)
         if isinstance(head, BadCommand):
             return head

@@ -14,7 +14,7 @@ from fe_twisted.protocols.imap.render import FetchPlan, Piece, Unread, compile_i
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.reply import Disconnected, Reply
 from fe_twisted.servers.imap.session import Session, Wire, arguments
-from fe_twisted.servers.imap.update import enable_condstore, names_uid
+from fe_twisted.servers.imap.update import enable_condstore, is_behind, names_uid
 from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import SEEN, Column, Row
 
@@ -57,6 +57,42 @@ async def fetch(session: Session, command: Command) -> Reply:
         # RFC 5530: what was asked for was expunged by another session, which this one may not be told of yet.
         return Reply("some of the messages were expunged", "EXPUNGEISSUED")
     return Reply("FETCH completed")
+
+
+#: What :func:`fetch_one` ends with.
+_COMPLETED = Reply("FETCH completed")
+
+
+def fetch_one(session: Session, command: Command) -> Reply | None:
+    """The FETCH that clients send most, one message and nothing set by it, answered at once; None, and nothing written, for any other.
+
+    To be called where no other command is carried out.
+    """
+    wanted, view = command.arguments, session.view
+    if view is None or view.gone or not isinstance(wanted, Fetch) or len(wanted.messages) != 1:
+        return None
+    number, last = wanted.messages[0]
+    if not number or number != last or wanted.changed_since is not None or wanted.partial is not None:
+        return None
+    if command.uid:
+        uid, sequence = number, view.uids.seq(number)
+    else:
+        uid, sequence = view.uids.uid(number) if number <= len(view.uids) and not session.uid_only else 0, number
+    if not uid or sequence is None:
+        return None
+    plan = compile_items(wanted.items, uid=command.uid and not session.uid_only, uid_only=session.uid_only)
+    if (plan.sets_seen and not view.read_only) or "modseq" in plan.columns:
+        return None
+    rows = session.mailbox.fetch_one(view.folder_id, uid, cast("tuple[Column, ...]", plan.columns))
+    if not rows:
+        return None
+    pieces = plan.render(rows, (sequence,), view.flag_lists)
+    if plan.writers and any(isinstance(piece, Unread) for piece in pieces):
+        return None
+    if is_behind(session, expunges=False):  # now, for what was read may be newer than what was known before
+        return None
+    session.wire.write(b"".join(cast("list[bytes]", pieces)))
+    return _COMPLETED
 
 
 async def _tell_vanished(session: Session, view: View, wanted: Fetch) -> None:

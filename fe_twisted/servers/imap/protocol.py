@@ -27,7 +27,7 @@ from fe_twisted.servers.connection import Outlet, is_loopback
 from fe_twisted.servers.imap.capability import capability_code
 from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply
 from fe_twisted.servers.imap.session import Session, State
-from fe_twisted.servers.imap.table import execute
+from fe_twisted.servers.imap.table import at_once, execute
 from fe_twisted.servers.tls import exporter, negotiated
 
 if TYPE_CHECKING:
@@ -331,6 +331,10 @@ class ImapProtocol(Protocol, TimeoutMixin):
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Command):
+            reply = at_once(self.session, event) if not self._paused else None
+            if reply is not None:
+                self.write(reply.line(event.tag))
+                return
             self._running = True
             Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
             if self._running and event.name not in _IN_PIECES:

@@ -132,6 +132,19 @@ async def execute(session: Session, command: Command) -> Reply:
     return reply
 
 
+def at_once(session: Session, command: Command) -> Reply | None:
+    """The answer to a command that need not wait for anything; None, with nothing done or written, for all others: :func:`execute`.
+
+    It must give the very same answer; it is there because a coroutine and what carries it cost as much as to fetch a message.
+    """
+    if command.name != "FETCH" or session.notifier is not None or session.hidden:
+        return None
+    try:
+        return fetch.fetch_one(session, command)
+    except Exception:  # whatever it is, execute() comes upon it, too, and answers it
+        return None
+
+
 async def _attempt(session: Session, command: Command, work: Awaitable[Outcome]) -> Outcome | Reply:
     """The outcome of the work; every error becomes an answer, and errors of ours go to the log once."""
     connection = session.wire.id

@@ -274,6 +274,14 @@ class Mailbox(Protocol):
     def fetch(self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0) -> AsyncIterator[list[Row]]:
         """Rows in UID order, in batches bounded by rows and by octets.  UIDs that are not there are passed over."""
 
+    def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
+        """The row of one message, where that takes no waiting; None where it does, and :meth:`fetch` is to be asked.
+
+        The list is empty if there is no such message.
+
+        Opening one message after the other is what clients do most, and to wait for what is there already costs more than to read it.
+        """
+
     async def octets(self, message: int, start: int, end: int) -> bytes:
         """A stretch of a large message, ``content[start:end]``; fewer octets only where the message ends.
 

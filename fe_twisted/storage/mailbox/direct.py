@@ -92,6 +92,13 @@ class BesideReader(Reader):
                     self._check(self._reader, self._told())
                 yield batch
 
+    def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
+        """See the interface.  Checked after it was read, as each batch of :meth:`fetch`."""
+        found = super().fetch_one(folder_id, uid, columns)
+        with storage_errors(self._reader):
+            self._check(self._reader, self._told())
+        return found
+
     def _read(self, question: Callable[[apsw.Connection], T]) -> T:
         def checked(connection: apsw.Connection) -> T:
             self._check(connection, self._told())
@@ -238,6 +245,19 @@ class DirectMailbox(RemoteMailbox):
         async with aclosing(super().fetch(folder_id, uids, columns, changed_since=changed_since)) as rest:
             async for batch in rest:
                 yield batch
+
+    def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
+        """See the interface."""
+        here = self._beside
+        if here is None or not here.current:
+            return None
+        self._check()
+        self._used_at = self._clock.seconds()
+        try:
+            return here.fetch_one(folder_id, uid, columns)
+        except (errors.Ours, errors.Later) as error:
+            self._failed(here, error)
+            return None
 
     async def octets(self, message: int, start: int, end: int) -> bytes:
         """See the interface."""

@@ -11,7 +11,7 @@ import apsw
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Column, Row
 from fe_twisted.storage.mailbox.content import assemble, handle_of
-from fe_twisted.storage.mailbox.rows import imap_date_of_iso, spans
+from fe_twisted.storage.mailbox.rows import entry_id, imap_date_of_iso, spans
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
 #: A batch ends at this many rows, or once it holds this many octets of headers and contents.
@@ -48,13 +48,16 @@ _CONTENT = (
 class _Plan(NamedTuple):
     """How a list of columns is read; worked out once.
 
-    :param sql: gives the columns, then the UID if it is not among them, then what a whole message is put together from.
+    :param one: the statement for one message.
+    :param sql: that for those from one to another.  Both give the columns, then the UID if it is not among them, then what a whole
+        message is put together from.
     :param width: how many columns.
     :param uid: where the UID is.
     :param content: where the content is among them, or -1.
     :param sized: where there are columns that may be long, so that a batch must be bounded by octets.
     """
 
+    one: str
     sql: str
     width: int
     uid: int
@@ -90,6 +93,20 @@ def read_rows(
         yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
 
 
+def read_row(connection: apsw.Connection, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row]:
+    """The row of one message, or none."""
+    plan = _plan(tuple(columns))
+    cursor = connection.execute(plan.one, (entry_id(folder_id, uid),))
+    try:
+        row: Any = cursor.fetchone()
+        if row is None:
+            return []
+        values = _put_together(connection, plan, row) if plan.content >= 0 else row[: plan.width]
+    finally:
+        cursor.close()
+    return [_repair(values, plan.repairs)] if plan.repairs else [values]
+
+
 @lru_cache(maxsize=256)
 def _plan(columns: tuple[Column, ...]) -> _Plan:
     joins = " JOIN messages m ON m.id = e.message_id" if _IN_MESSAGES.intersection(columns) else ""
@@ -105,10 +122,11 @@ def _plan(columns: tuple[Column, ...]) -> _Plan:
     sized = tuple(position for position, column in enumerate(columns) if column in _LONG)
     uid = columns.index("uid") if "uid" in columns else len(columns)
     values = ", ".join([_EXPRESSION[column] for column in (columns if "uid" in columns else (*columns, "uid"))])
-    sql = f"SELECT {values}{_CONTENT if whole else ''} FROM entries e{joins} WHERE e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
+    select = f"SELECT {values}{_CONTENT if whole else ''} FROM entries e{joins} WHERE "
+    sql = select + "e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
     if not sized:
         sql += f" LIMIT {BATCH_ROWS}"
-    return _Plan(sql, len(columns), uid, columns.index("content") if whole else -1, sized, _repairs(columns))
+    return _Plan(select + "e.id = ?", sql, len(columns), uid, columns.index("content") if whole else -1, sized, _repairs(columns))
 
 
 def _short(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row]) -> int:
@@ -126,11 +144,7 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
     try:
         row: Any
         for row in cursor:
-            values = row[:width]
-            if whole >= 0:
-                message, header, coding, body, cut = row[-5:]
-                content = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
-                values = (*values[:whole], content, *values[whole + 1 :])
+            values = _put_together(connection, plan, row) if whole >= 0 else row[:width]
             batch.append(values)
             for position in plan.sized:
                 value = values[position]
@@ -140,6 +154,13 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
         return 0, room
     finally:
         cursor.close()
+
+
+def _put_together(connection: apsw.Connection, plan: _Plan, row: Any) -> Row:
+    """The columns, with the content of the message in its place."""
+    *values, message, header, coding, body, cut = row
+    values[plan.content] = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
+    return tuple(values[: plan.width])
 
 
 def _repairs(columns: Sequence[Column]) -> list[tuple[int, bool]]:

@@ -16,7 +16,7 @@ from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
 from fe_twisted.storage.mailbox import folders, metadata, quota, view
 from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus, Quota, Row, Selected
 from fe_twisted.storage.mailbox.content import read_octets
-from fe_twisted.storage.mailbox.read import read_rows
+from fe_twisted.storage.mailbox.read import read_row, read_rows
 from fe_twisted.storage.mailbox.rows import folder_of, selectable
 from fe_twisted.storage.mailbox.search import needs_text, search
 from fe_twisted.storage.mailbox.sort import Orders
@@ -102,6 +102,13 @@ class Reader:
             if self._clock.seconds() - began > FAIR_SECONDS:
                 await self._turn()
                 began = self._clock.seconds()
+
+    def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
+        """See the interface."""
+        try:
+            return read_row(self._reader, folder_id, uid, columns)
+        except (apsw.Error, OSError) as error:
+            raise mapped(error, self._reader) from error
 
     async def octets(self, message: int, start: int, end: int) -> bytes:
         """See the interface."""

@@ -148,6 +148,10 @@ class RemoteMailbox:
 
     # -- what is special --------------------------------------------------------------------------
 
+    def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
+        """See the interface: there is always the link to wait for."""
+        return None
+
     async def fetch(
         self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0
     ) -> AsyncGenerator[list[Row], None]:

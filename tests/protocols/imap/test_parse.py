@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fe_twisted.protocols.imap import parse
 from fe_twisted.protocols.imap.commands import BadCommand, Command, ContinuationLine, Event, Login, NeedContinuation
+from fe_twisted.protocols.imap.fetch import single
 from fe_twisted.protocols.imap.parse import Limits, Parser
 
 SMALL = Limits(
@@ -51,6 +53,37 @@ def shown(events: Iterable[Event]) -> list[str]:
             case ContinuationLine():
                 made.append(f"={event.line!r}")
     return made
+
+
+# -- the command that comes most ------------------------------------------------------------------
+
+FETCHES = st.builds(
+    lambda *parts: b"".join(parts),
+    st.sampled_from([b"a1 ", b"+ ", b"", b"A.b ", b"a  "]),
+    st.sampled_from([b"UID ", b"uid ", b"", b"UID  "]),
+    st.sampled_from([b"FETCH ", b"fetch ", b"FETCHES ", b"STORE "]),
+    st.sampled_from([b"1", b"0", b"007", b"4294967295", b"4294967296", b"99999999999", b"1:2", b"*", b"$"]),
+    st.sampled_from([b" ", b"", b"  "]),
+    st.sampled_from(
+        [b"FLAGS", b"(FLAGS UID)", b"ALL", b"BODY.PEEK[]", b"BODY[1.TEXT]<0.5>", b"(FLAGS", b"X", b"", b"\x00", b"\xff", b"BODY[" * 200]
+    ),
+    st.sampled_from([b"", b" ", b" (CHANGEDSINCE 7)", b" (CHANGEDSINCE 7 VANISHED)", b" (PARTIAL 1:5)", b"}", b"{"]),
+)
+
+
+@given(FETCHES)
+def test_the_short_way_to_read_fetch_reads_the_same(line: bytes) -> None:
+    whole = run([line + b"\r\n"], Limits())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parse, "single", lambda text: None)
+        assert run([line + b"\r\n"], Limits()) == whole
+    command = single(line)
+    assert command is None or [command] == whole
+
+
+def test_the_short_way_is_taken() -> None:
+    assert single(b"a1 UID FETCH 7 (FLAGS BODY.PEEK[])") is not None
+    assert single(b"a1 fetch 7 BODY.PEEK[HEADER.FIELDS (DATE)]") is not None
 
 
 # -- cutting --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from twisted.internet.task import Clock
@@ -17,7 +18,7 @@ from fe_twisted.protocols.imap.search import All, And, Body, Compare, Date, Date
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.protocols.mime import parse
 from fe_twisted.protocols.mime.section import summary
-from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, LARGE, SEEN, Mailbox, NewMessage
+from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, LARGE, SEEN, Column, Mailbox, NewMessage
 from fe_twisted.storage.mailbox.direct import DirectMailbox, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
@@ -295,6 +296,18 @@ def test_fetch_in_batches_is_complete(mailbox: Mailbox) -> None:
     assert [row[0] for row in rows(mailbox, "INBOX", "uid", "content")] == list(range(1, 1204))
     picked = run(collect(mailbox.fetch(folder_id(mailbox), ((3, 4), (1200, 5000)), ["uid", "size"])))
     assert [row[0] for row in picked] == [3, 4, 1200, 1201, 1202, 1203]
+
+
+def test_one_message_is_read_like_many(mailbox: Mailbox) -> None:
+    add(mailbox, mail(1, b"alpha\r\n"), with_attachment(2), mail(3, b"x" * (LARGE + 1)))
+    every: tuple[Column, ...] = get_args(Column)
+    for columns in (("uid",), ("content",), ("flags", "savedate"), ("header", "content", "parts", "uid"), every):
+        for uid in range(5):
+            found = mailbox.fetch_one(folder_id(mailbox), uid, columns)
+            if found is not None:  # where there is something to wait for
+                assert found == [
+                    row for rows_ in [run(collect(mailbox.fetch(folder_id(mailbox), ((uid, uid),), columns)))] for row in rows_
+                ]
 
 
 def test_questions_of_every_kind(mailbox: Mailbox) -> None:

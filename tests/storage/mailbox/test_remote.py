@@ -83,7 +83,7 @@ def world(files: MailboxFiles, clock: Clock) -> Iterator[World]:
 
 
 def test_every_method_of_the_interface_can_be_asked_for() -> None:
-    here = {"keywords", "modseq", "watch"}
+    here = {"keywords", "modseq", "watch", "fetch_one"}
     interface = {name for name in vars(Mailbox) if not name.startswith("_")} - here
     assert set(METHODS) == interface
     assert all(callable(getattr(RemoteMailbox, name)) for name in interface | here)

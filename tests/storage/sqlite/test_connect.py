@@ -63,6 +63,21 @@ def test_pragmas_are_in_force(tmp_path: Path, cipher: str) -> None:
         "wal_autocheckpoint": 1000,
     }
     assert {name: connection.pragma(name) for name in expected} == expected
+    assert connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1
+
+
+def test_joins_are_planned_once(tmp_path: Path) -> None:
+    """And not anew for every value that they are asked with."""
+    connect(tmp_path / "box", key=KEY, create=True).close()
+    connection = connect(tmp_path / "box", key=KEY)
+    connection.execute("CREATE TABLE one(id INTEGER PRIMARY KEY, two); CREATE TABLE two(id INTEGER PRIMARY KEY, value)").fetchall()
+    plans: list[str] = []
+    connection.authorizer = lambda *about: plans.append(str(about)) or apsw.SQLITE_OK  # asked while a statement is planned
+    for value in range(5):
+        connection.execute("SELECT value FROM one JOIN two ON two.id = one.two WHERE one.id = ?", (value,)).fetchall()
+        if value == 0:
+            asked = len(plans)
+    assert asked and len(plans) == asked
 
 
 def test_incremental_vacuum_gives_space_back(tmp_path: Path) -> None:
