@@ -43,10 +43,22 @@ def open_file(path: Path, key: bytes, cipher: str) -> apsw.Connection:
     if not path.exists():
         _clear(path)
     try:
-        return _open(path, key, cipher)
+        connection = _open(path, key, cipher)
     except errors.DamagedFile as error:
         set_aside(path, error)
-    return _open(path, key, cipher)
+        connection = _open(path, key, cipher)
+    try:
+        for aside in reversed(_unsaved(path)):  # so that the lowest number is the last to go, see there
+            _save(aside, path, connection, key, cipher)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def waiting(path: Path) -> bool:
+    """Whether mail may wait at ``path``: in the file itself, or in one that was set aside and not yet read (two ``stat``)."""
+    return path.exists() or _saving(path, 1).exists()
 
 
 def _open(path: Path, key: bytes, cipher: str) -> apsw.Connection:
@@ -59,14 +71,15 @@ def _open(path: Path, key: bytes, cipher: str) -> apsw.Connection:
     return connection
 
 
-def set_aside(path: Path, error: errors.MailError) -> Path:
+def set_aside(path: Path, error: errors.MailError, kind: str = "damaged") -> Path:
     """Rename a file that cannot be used, with its WAL, so that new mail can be stored and somebody can look at it.
 
-    :returns: its new name, ``<id>-tmp.damaged-<n>``.
+    :param kind: ``damaged``, or ``saving`` while there is something to be read in it.
+    :returns: its new name, ``<id>-tmp.<kind>-<n>``.
     """
     with storage_errors():
-        aside = _free_name(path)
-        # The file before its WAL: a crash in between leaves a WAL without a file, which _clear moves aside too.
+        aside = _free_name(path, kind)
+        # The file before its WAL: a crash in between leaves a WAL without a file, see _clear.
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(_with(path, suffix), _with(aside, suffix))
@@ -76,31 +89,73 @@ def set_aside(path: Path, error: errors.MailError) -> Path:
     return aside
 
 
-def renew(path: Path, key: bytes, cipher: str, error: errors.MailError) -> int:
+def renew(path: Path, key: bytes, cipher: str, error: errors.MailError) -> None:
     """Move a file aside that proved damaged in use, and copy every row that can still be read to a new one.
 
-    :returns: the number of rows saved.
+    The name says until that is done that it is not, so that after a crash whoever opens the file does it.
     """
-    aside = set_aside(path, error)
-    new = open_file(path, key, cipher)
-    saved = 0
+    set_aside(path, error, "saving")
+    open_file(path, key, cipher).close()
+
+
+def _save(aside: Path, path: Path, new: apsw.Connection, key: bytes, cipher: str) -> None:
+    """Copy what can be read of a file that was set aside, and name it as done with.
+
+    A row that is in the new file already is passed over, and one that has moved in meanwhile is recognised by the mailbox.  What cannot be
+    done now, for lack of room for example, is left for the next time, and keeps nobody from the new file.
+    """
     try:
-        old = connect(aside, key=key, cipher=cipher, cache_kib=_CACHE)
+        try:
+            old = connect(aside, key=key, cipher=cipher, cache_kib=_CACHE)
+        except errors.DamagedFile as problem:
+            log.failure("spool.unreadable", problem, file=aside.name, reason=problem.reason)
+        else:
+            with contextlib.closing(old), storage_errors(new):
+                _copy_all(aside, old, new)
+        _finish(aside, path)
     except errors.MailError as problem:
-        log.failure("spool.unreadable", problem, file=aside.name, reason=problem.reason)
-        new.close()
-        return 0
+        log.failure("spool.unsaved", problem, file=aside.name, reason=problem.reason)
+
+
+def _copy_all(aside: Path, old: apsw.Connection, new: apsw.Connection) -> None:
+    saved = 0
+    new.execute("BEGIN IMMEDIATE")
     try:
-        with storage_errors(new):
-            new.execute("BEGIN IMMEDIATE")
-            for row_id in _ids(old):
-                saved += _copy(old, new, row_id)
-            new.execute("COMMIT")
-    finally:
-        old.close()
-        new.close()
+        for row_id in _ids(old):
+            saved += _copy(old, new, row_id)
+        new.execute("COMMIT")
+    except BaseException:
+        if new.in_transaction:
+            new.execute("ROLLBACK")
+        raise
     log.warning("spool.saved", file=aside.name, rows=saved)
-    return saved
+
+
+def _finish(aside: Path, path: Path) -> None:
+    """Name it as done with, durably after what was copied."""
+    with storage_errors():
+        done = _free_name(path, "damaged")
+        # The WAL before its file: as long as the file has the name, this is not done.
+        for suffix in ("-wal", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(_with(aside, suffix), _with(done, suffix))
+        _with(aside, "-shm").unlink(missing_ok=True)
+    sync_directory(str(path.parent))
+
+
+def _unsaved(path: Path) -> list[Path]:
+    """Files that were set aside to be read, in the order in which that was done.
+
+    They have the numbers from 1 on without a gap, because the highest is always done with first.
+    """
+    found: list[Path] = []
+    while (aside := _saving(path, len(found) + 1)).exists():
+        found.append(aside)
+    return found
+
+
+def _saving(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.saving-{number}")
 
 
 def _ids(connection: apsw.Connection) -> list[int]:
@@ -172,8 +227,13 @@ def destroy(path: Path) -> None:
 def _clear(path: Path) -> None:
     """Before a new file is made: nothing of an old one may lie beside it."""
     wal = _with(path, "-wal")
+    unsaved = _unsaved(path)
     with storage_errors():
         orphan = wal.exists() and wal.stat().st_size > 0
+        if orphan and unsaved and not _with(unsaved[-1], "-wal").exists():
+            # A crash came while both were being renamed.
+            os.rename(wal, _with(unsaved[-1], "-wal"))
+            orphan = False
         if not orphan:
             wal.unlink(missing_ok=True)
         _with(path, "-shm").unlink(missing_ok=True)
@@ -181,11 +241,11 @@ def _clear(path: Path) -> None:
         set_aside(path, errors.DamagedFile(reason="a WAL without its file"))
 
 
-def _free_name(path: Path) -> Path:
-    """The first ``<id>-tmp.damaged-<n>`` that is not taken, neither by a file nor by a WAL."""
+def _free_name(path: Path, kind: str) -> Path:
+    """The first ``<id>-tmp.<kind>-<n>`` that is not taken, neither by a file nor by a WAL."""
     number = 1
     while True:
-        aside = path.with_name(f"{path.stem}.damaged-{number}")
+        aside = path.with_name(f"{path.stem}.{kind}-{number}")
         if not aside.exists() and not _with(aside, "-wal").exists():
             return aside
         number += 1

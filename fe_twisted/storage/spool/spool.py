@@ -96,8 +96,8 @@ class Spool:
     # -- what delivery and merge use --------------------------------------------------------------
 
     def waiting(self, mailbox_id: str) -> bool:
-        """Whether the mailbox has a temporary file: one ``stat``."""
-        return self._path_of(mailbox_id).exists()
+        """Whether the mailbox has a temporary file, or one that was set aside and is still to be read: two ``stat``."""
+        return files.waiting(self._path_of(mailbox_id))
 
     async def add(self, mailbox_id: str, public_key: bytes, item: Waiting) -> None:
         """Seal a message and store it; durable on return.  A delivery id that is there already is the same delivery: nothing is added.

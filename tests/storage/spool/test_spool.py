@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from fe_twisted.base import errors
 from fe_twisted.protocols.crypto.derive import spool_key
 from fe_twisted.protocols.crypto.seal import SealingKey
+from fe_twisted.storage.spool import file as files
 from fe_twisted.storage.spool.file import PAGE_SIZE
 from fe_twisted.storage.spool.item import Waiting, unseal
 from fe_twisted.storage.spool.spool import Counts, Spool
@@ -398,3 +399,116 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
     accepted, refused, equal = done.stdout.split()
     assert int(accepted) > 5 and int(refused) > 50
     assert equal == "True"
+
+
+# -- a crash while a damaged file is being set aside ------------------------------------------------
+
+
+def damaged(folder: Path, contents: list[bytes], **more: Any) -> Spool:
+    """A spool whose file is open, and of which one page with messages is noise now."""
+    spool = spool_in(folder)
+    add(spool, *contents)
+    run(spool.close())
+    path = folder / f"{BOX}-tmp.sqlite"
+    data = path.read_bytes()
+    page = len(data) // PAGE_SIZE - 3
+    path.write_bytes(data[: page * PAGE_SIZE] + os.urandom(PAGE_SIZE) + data[(page + 1) * PAGE_SIZE :])
+    return spool_in(folder, **more)
+
+
+class Power(BaseException):
+    """It is cut."""
+
+
+@pytest.mark.parametrize(
+    "step", ["os.rename:1", "sync_directory:1", "_open:1", "_copy:1", "_copy:9", "_finish:1", "os.rename:2", "sync_directory:2"]
+)
+def test_a_crash_while_a_file_is_set_aside_loses_nothing_that_can_be_read(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever had been done of it, the next one who opens the file has all that the damage left, and has it once."""
+    contents = [b"%03d" % number + os.urandom(10_000) for number in range(12)]
+    (tmp_path / "whole").mkdir()
+    readable = set(taken(damaged(tmp_path / "whole", contents)))
+    assert 6 < len(readable) < 12
+    (tmp_path / "crash").mkdir()
+    spool = damaged(tmp_path / "crash", contents)
+    name, _, count = step.partition(":")
+    left = int(count)
+    module: Any = os if name.startswith("os.") else files
+    real = getattr(module, name.removeprefix("os."))
+
+    def until(*arguments: Any, **named: Any) -> Any:
+        nonlocal left
+        if not str(arguments[0]).endswith(".new"):  # the making of a new file has tests of its own
+            left -= 1
+            if left < 0 or (left == 0 and name != "_open"):
+                raise Power
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name.removeprefix("os."), until)
+        with pytest.raises(Power):
+            taken(spool)
+    after = spool_in(tmp_path / "crash")
+    assert after.waiting(BOX)
+    found = taken(after)
+    assert len(found) == len(set(found)) and set(found) == readable
+    add(after, b"new")
+    assert taken(after)[-1] == b"new"
+    run(after.close())
+    assert f"{BOX}-tmp.damaged-1" in names(tmp_path / "crash")
+    assert not [each for each in names(tmp_path / "crash") if ".saving-" in each]
+
+
+def test_a_wal_that_a_crash_left_behind_follows_its_file(tmp_path: Path) -> None:
+    """The file had been renamed, its WAL with the newest messages had not."""
+    spool = spool_in(tmp_path)
+    add(spool, b"in the file")
+    run(spool.close())
+    spool = spool_in(tmp_path)
+    add(spool, b"in the WAL")
+    main, wal = tmp_path / f"{BOX}-tmp.sqlite", tmp_path / f"{BOX}-tmp.sqlite-wal"
+    kept = main.read_bytes(), wal.read_bytes()
+    run(spool.close())
+    main.unlink()
+    (tmp_path / f"{BOX}-tmp.saving-1").write_bytes(kept[0])
+    wal.write_bytes(kept[1])
+    spool = spool_in(tmp_path)
+    assert spool.waiting(BOX)
+    assert taken(spool) == [b"in the file", b"in the WAL"]
+    run(spool.close())
+    assert names(tmp_path) == {f"{BOX}-tmp.sqlite", f"{BOX}-tmp.damaged-1"}
+
+
+def test_what_was_set_aside_and_moved_in_stays_where_it_is(tmp_path: Path) -> None:
+    """Files that are done with are looked at by people only."""
+    spool = spool_in(tmp_path)
+    add(spool, b"old")
+    run(spool.close())
+    (tmp_path / f"{BOX}-tmp.sqlite").rename(tmp_path / f"{BOX}-tmp.damaged-1")
+    spool = spool_in(tmp_path)
+    assert not spool.waiting(BOX)
+    assert taken(spool) == []
+    run(spool.close())
+
+
+def test_a_file_that_cannot_be_saved_from_now_keeps_no_new_mail_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again whenever the file is opened."""
+    spool = spool_in(tmp_path)
+    add(spool, b"old")
+    run(spool.close())
+    (tmp_path / f"{BOX}-tmp.sqlite").rename(tmp_path / f"{BOX}-tmp.saving-1")
+
+    def full(*arguments: Any) -> int:
+        raise OSError(28, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_copy", full)
+        spool = spool_in(tmp_path)
+        add(spool, b"new")
+        assert taken(spool) == [b"new"]
+        run(spool.close())
+    spool = spool_in(tmp_path)
+    assert sorted(taken(spool)) == [b"new", b"old"]
+    run(spool.close())
