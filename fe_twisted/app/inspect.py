@@ -15,6 +15,7 @@ from fe_twisted.app.certificates import days_left, readable_by_others
 from fe_twisted.app.ports import bind
 from fe_twisted.app.secrets import link_secrets
 from fe_twisted.app.store import Store, opened
+from fe_twisted.app.waiting import look
 from fe_twisted.base.errors import MailError
 from fe_twisted.base.settings import Settings
 from fe_twisted.servers.tls import ServerTLS
@@ -47,6 +48,7 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
             yield Finding("server key", "ok", str(settings.server_key_file))
             yield from _directory(store)
             yield from _files(store)
+            yield from _set_aside(settings, store)
             if settings.role == "secondary" or settings.link_port or settings.primaries:
                 yield from _link(settings, store.server_key)
     except MailError as error:
@@ -75,12 +77,24 @@ def _files(store: Store) -> Iterator[Finding]:
                 sentences.append(f"{path.name} holds waiting mail of no mailbox; it can be deleted")
         if "-tmp.damaged-" in path.name and not path.name.endswith(("-wal", "-shm")):
             sentences.append(f"{path.name} was damaged and may hold mail that was accepted; the log says what was saved from it")
+        if "-tmp.saving-" in path.name and not path.name.endswith(("-wal", "-shm")):
+            sentences.append(f"{path.name} was damaged; what can be read of it moves in at the owner's next login")
         if path.stat().st_mode & 0o077:
             sentences.append(f"{path.name} can be read by others; run: chmod 600 {path}")
     for sentence in sentences:
         yield Finding("mailbox files", "problem", sentence)
     if not sentences:
         yield Finding("mailbox files", "ok", _count(len(known), "mailbox"))
+
+
+def _set_aside(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Messages that a merge could not store."""
+    names = {alias.mailbox_id: alias.address for alias in store.accounts.aliases()}
+    for found in look(settings, store.server_key):
+        if found.peeked is not None and found.peeked.refused:
+            owner = names.get(found.mailbox_id, "nobody")
+            detail = f"{found.path.name} of {owner}: {_count(found.peeked.refused, 'message')} set aside, because storing failed"
+            yield Finding("waiting mail", "problem", f"{detail}; the log says why, and it is tried again")
 
 
 def _link(settings: Settings, server_key: bytes) -> Iterator[Finding]:

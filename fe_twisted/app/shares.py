@@ -14,6 +14,7 @@ Whichever cannot be reached is done without: each process then goes by its own c
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -195,7 +196,7 @@ def waiting_mail(mailboxes: Path, queue: Path) -> tuple[int, int]:
         except FileNotFoundError:
             continue
         for entry in entries:
-            name = entry.name.removesuffix("-wal")
+            name = re.sub(r"-tmp\.saving-\d+\Z", "-tmp.sqlite", entry.name.removesuffix("-wal"))
             if name.endswith(suffix):
                 found.add(name.removesuffix(suffix))
                 octets += _size(entry)

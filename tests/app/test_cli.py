@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import click
 import pytest
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
 
 from fe_twisted import __version__
 from fe_twisted.app.cli import cli, run
+from fe_twisted.app.store import opened
+from fe_twisted.app.waiting import Sum, look, total
+from fe_twisted.base.load import load
 from fe_twisted.base.settings import SETTINGS, describe
 from fe_twisted.servers.imap.capability import HIDEABLE
+from fe_twisted.storage.spool.item import Waiting
+from fe_twisted.storage.spool.spool import Spool
 
 ROOT = Path(__file__).parent.parent.parent
+WHEN = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
+
+
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Have it done; nothing in it waits."""
+    done: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addCallback(done.append)
+    assert done
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 class Shell:
@@ -246,6 +267,30 @@ def test_check_tells_of_waiting_mail_that_was_moved_aside(shell: Shell, alias: s
     aside.touch(mode=0o600)
     found = shell.json("check", status=1)
     assert [aside.name in each["detail"] for each in found["checks"] if each["status"] == "problem"] == [True]
+
+
+def test_check_names_mail_that_could_not_be_stored(shell: Shell, alias: str) -> None:
+    """Beside a server that has the file open, and without one."""
+    settings = load(shell.config, {})
+    with opened(settings) as store:
+        found = store.accounts.aliases()[0]
+        assert found.mailbox_id is not None and found.sealing_key is not None
+        spool = Spool(store.files.temporary_path, store.server_key, execute, Clock())
+        for number in range(3):
+            at_once(spool.add(found.mailbox_id, found.sealing_key, Waiting(bytes([number]) * 16, WHEN, b"x")))
+        assert total(look(settings, store.server_key)) == Sum(3, 0, ANY, 0)
+        assert shell.json("check")["ok"] is True
+        at_once(spool.refuse(found.mailbox_id, [bytes(16)]))
+        beside = shell.json("check", status=1)
+        assert total(look(settings, store.server_key)) == Sum(2, 1, ANY, 0)
+        at_once(spool.close())
+        before = names(shell.data / "mailboxes")
+        assert total(look(settings, store.server_key)) == Sum(2, 1, ANY, 0)
+        assert shell.json("check", status=1)["checks"] == beside["checks"]
+        assert names(shell.data / "mailboxes") == before, "nothing is made"
+    details = [each["detail"] for each in beside["checks"] if each["status"] == "problem"]
+    assert len(details) == 1
+    assert "me@example.org: 1 message set aside" in details[0] and found.mailbox_id in details[0]
 
 
 def test_check_finds_what_is_wrong(shell: Shell, alias: str) -> None:

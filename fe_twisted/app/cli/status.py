@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -10,24 +12,38 @@ import click
 
 from fe_twisted.app.ask import ask
 from fe_twisted.app.cli.terminal import table, terminal, verb
+from fe_twisted.app.waiting import Sum, look, total
 from fe_twisted.base.errors import PrimaryAway
 from fe_twisted.protocols.cluster.values import BadValue
 from fe_twisted.services.cluster.status import ASK, State, state_of
+from fe_twisted.storage.vault.secret import load_server_key
 
 #: Seconds that the server may take to answer.
 TIMEOUT = 10.0
 
 
 @click.command()
+@click.option("--full", is_flag=True, help="Also count the messages that wait, which opens each of their files.")
 @verb
-def status() -> None:
+def status(full: bool) -> None:
     """Show what runs on this box and what is linked to it: roles, versions, sessions, open mailboxes, waiting mail, links."""
     out = terminal()
+    settings = out.settings()
     try:
-        state = state_of(ask(out.settings(), ASK, [], timeout=TIMEOUT))
+        state = state_of(ask(settings, ASK, [], timeout=TIMEOUT))
     except BadValue as error:
         raise PrimaryAway("the server is of another version than this command line; start it again", reason=str(error)) from error
-    out.say("\n".join(_lines(state)), facts(state))
+    said = facts(state)
+    waiting: Sum | None = None
+    if full:
+        waiting = total(look(settings, load_server_key(settings.server_key_file, credentials=os.environ.get("CREDENTIALS_DIRECTORY"))))
+        said["own"] |= {
+            "waiting_messages": waiting.messages,
+            "waiting_set_aside": waiting.refused,
+            "waiting_since": None if waiting.since is None else _moment(waiting.since),
+            "waiting_unknown": waiting.unknown,
+        }
+    out.say("\n".join(_lines(state, waiting)), said)
 
 
 def facts(state: State) -> dict[str, Any]:
@@ -50,7 +66,7 @@ def _report(report: dict[str, Any], now: int) -> dict[str, Any]:
     return report
 
 
-def _lines(state: State) -> list[str]:
+def _lines(state: State, waiting: Sum | None) -> list[str]:
     own = state.own
     where = f", location {own.location}" if own.location else ""
     lines = [
@@ -58,6 +74,7 @@ def _lines(state: State) -> list[str]:
         f"Mail waits for {own.waiting} {'mailbox' if own.waiting == 1 else 'mailboxes'}, sealed: {own.waiting_octets:,} octets on the disk."
         if own.waiting
         else "No mail waits.",
+        *(_counted(waiting, state.now) if waiting is not None else ()),
         "",
     ]
     heads = ("PROCESS", "ROLE", "ADDRESS", "VERSION", "IMAP", "MX", "MAILBOXES", "ROUND TRIP", "SINCE")
@@ -80,6 +97,18 @@ def _lines(state: State) -> list[str]:
         ]
         lines += ["", table(("LINK TO", "", "ROUND TRIP"), links)]
     return lines
+
+
+def _counted(waiting: Sum, now: int) -> Iterator[str]:
+    """What was counted, in sentences."""
+    if waiting.messages:
+        oldest = "" if waiting.since is None else f", for {_span(now - waiting.since)} at most"
+        yield f"{waiting.messages:,} {'message waits' if waiting.messages == 1 else 'messages wait'}{oldest}."
+    if waiting.refused:
+        those = "1 is" if waiting.refused == 1 else f"{waiting.refused:,} are"
+        yield f"{those} set aside, because storing failed; forwardemail check names where."
+    if waiting.unknown:
+        yield f"{waiting.unknown} of the files are being written just now and are not counted."
 
 
 def _ms(microseconds: int | None) -> float | None:

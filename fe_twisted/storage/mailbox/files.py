@@ -30,7 +30,7 @@ PAGE_SIZE = 8192
 CHECKPOINT_PAGES = 2000
 
 _NAME = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
-_TEMPORARY = re.compile(r"\A([0-9a-f]{24})-tmp\.sqlite\Z")
+_TEMPORARY = re.compile(r"\A([0-9a-f]{24})-tmp\.(?:sqlite|saving-[0-9]+)\Z")
 _INCOMING = re.compile(r"\A[0-9a-f]{24}-[0-9a-f]{8}\.incoming(?:-wal)?\Z")
 
 
@@ -70,7 +70,7 @@ class MailboxFiles:
     def waiting_ids(self) -> list[str]:
         """All mailboxes that mail waits for, sorted; they need not have a file."""
         found = (_TEMPORARY.match(entry.name) for entry in os.scandir(self.directory))
-        return sorted(match[1] for match in found if match)
+        return sorted({match[1] for match in found if match})
 
     def drop_incoming(self) -> None:
         """Remove what was left of moves that a crash ended; to be called when none is going on."""

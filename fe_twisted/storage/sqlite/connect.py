@@ -135,6 +135,35 @@ def connect_beside(
     return connection
 
 
+def connect_still(path: str | os.PathLike[str], *, key: bytes | bytearray, cipher: str = "chacha20") -> apsw.Connection:
+    """Open a file for reading that has no WAL, as it lies: no lock is taken, and nothing is made.
+
+    Who writes it meanwhile does not know of this reader, which may then see a mixture; so it is for what need not be right.
+
+    :param key, cipher: see :func:`connect`.
+    :raises MissingFile: there is no such file.
+    :raises fe_twisted.base.errors.MailError: it cannot be read.
+    """
+    path = os.fspath(path)
+    if len(key) != KEY_SIZE or cipher not in CIPHERS:
+        raise ValueError("a key of 32 octets and a known cipher, please")
+    if not _size(path):
+        raise MissingFile(reason=f"{path} is not there")
+    with storage_errors():
+        name = f"file:{urllib.parse.quote(os.path.abspath(path))}?immutable=1"
+        connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    try:
+        with storage_errors(connection):
+            _key(connection, key, cipher)
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            _pragma(connection, "temp_store", "MEMORY", 2)
+            _pragma(connection, "trusted_schema", "OFF", 0)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 @contextlib.contextmanager
 def _shared(path: str) -> Iterator[None]:
     """Hold the lock that every connection to a file in WAL mode holds for as long as it is open.

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.storage.spool import file as files
 from fe_twisted.storage.spool.file import PAGE_SIZE
 from fe_twisted.storage.spool.item import Waiting, unseal
+from fe_twisted.storage.spool.peek import Peeked, peek
 from fe_twisted.storage.spool.spool import Counts, Spool
 from fe_twisted.storage.sqlite.connect import connect
 from tests.storage.mailbox.driving import at_once, run
@@ -512,3 +514,62 @@ def test_a_file_that_cannot_be_saved_from_now_keeps_no_new_mail_out(tmp_path: Pa
     spool = spool_in(tmp_path)
     assert sorted(taken(spool)) == [b"new", b"old"]
     run(spool.close())
+
+
+# -- an older file, and looking in from outside ------------------------------------------------------
+
+
+def test_a_file_of_the_first_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited while the program was updated: everything is there, and from now on it is known since when."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "MIGRATIONS", files.MIGRATIONS[:1])
+        old = spool_in(tmp_path)
+        add(old, b"one", b"two")
+        run(old.refuse(BOX, [run(old.take(BOX, 1, 1 << 20))[0].delivery_id]))
+        run(old.close())
+        assert peeked(tmp_path) == Peeked(1, 1, None)
+    spool = spool_in(tmp_path)
+    assert taken(spool) == [b"two"]
+    run(spool.retry(BOX))
+    assert taken(spool) == [b"one", b"two"]
+    run(spool.close())
+    found = peeked(tmp_path)
+    assert found is not None and found[:2] == (2, 0) and found.since is not None and abs(found.since - time.time()) < 60
+
+
+def peeked(folder: Path) -> Peeked | None:
+    return peek(folder / f"{BOX}-tmp.sqlite", BOX, SERVER_KEY)
+
+
+def test_looking_in_from_outside_changes_nothing(tmp_path: Path) -> None:
+    """With the file open, closed, gone, damaged and with a WAL that nobody owns."""
+    assert peeked(tmp_path) is None
+    spool = spool_in(tmp_path)
+    add(spool, b"one", b"two")
+    looked = subprocess.run(
+        [sys.executable, "-c", LOOK, str(tmp_path), BOX, SERVER_KEY.hex()], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert looked.stdout == "2 0\n"
+    wal = (tmp_path / f"{BOX}-tmp.sqlite-wal").read_bytes()
+    assert wal
+    run(spool.close())
+    assert names(tmp_path) == {f"{BOX}-tmp.sqlite"}
+    found = peeked(tmp_path)
+    assert found is not None and found[:2] == (2, 0)
+    (tmp_path / f"{BOX}-tmp.sqlite-wal").write_bytes(wal)
+    assert peeked(tmp_path) is None
+    assert names(tmp_path) == {f"{BOX}-tmp.sqlite", f"{BOX}-tmp.sqlite-wal"}
+    (tmp_path / f"{BOX}-tmp.sqlite-wal").unlink()
+    (tmp_path / f"{BOX}-tmp.sqlite").write_bytes(b"nothing" * 1000)
+    assert peeked(tmp_path) is None
+
+
+ROOT = Path(__file__).resolve().parents[3]
+LOOK = """
+import sys
+import time
+from pathlib import Path
+from fe_twisted.storage.spool.peek import peek
+found = peek(Path(sys.argv[1]) / f"{sys.argv[2]}-tmp.sqlite", sys.argv[2], bytes.fromhex(sys.argv[3]))
+print(found.waiting, found.refused)
+"""
