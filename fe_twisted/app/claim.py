@@ -1,7 +1,7 @@
-"""One server at a time for one folder of mailboxes.
+"""One server at a time for one data folder, and one for one folder of mailboxes, whichever data folder leads to it.
 
 SQLite keeps two processes from damaging a file, but not one from taking an empty temporary mailbox away while the other is about to add a
-message to it: that message would be acknowledged and gone.
+message to it: that message would be acknowledged and gone.  Two secondaries in one data folder would share the unix socket.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from pathlib import Path
 from fe_twisted.base.errors import BadSettings
 
 
-def claim(folder: Path) -> int:
+def claim(folder: Path, what: str = "the mailboxes in") -> int:
     """Claim the folder until the descriptor that is returned is closed, or the process ends in whatever way.
 
+    Processes that it starts do not inherit the claim (``O_CLOEXEC``), so workers that outlive it for a moment keep nobody out.
+
+    :param what: the folder is, for the refusal.
     :raises BadSettings: another server has claimed it.
     :raises OSError: it is not there or cannot be locked.
     """
@@ -24,7 +27,7 @@ def claim(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise BadSettings(f"another server is running with the mailboxes in {folder}") from error
+        raise BadSettings(f"another server is running with {what} {folder}") from error
     except BaseException:
         os.close(descriptor)
         raise

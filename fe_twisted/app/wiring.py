@@ -85,6 +85,7 @@ class Base:
 
     :param secrets: see :func:`fe_twisted.app.secrets.link_secrets`.
     :param tls: of the doors, and of ``link_port``.
+    :param claimed: the data folder; None in a worker.
     """
 
     settings: Settings
@@ -97,6 +98,7 @@ class Base:
     tls: ServerTLS
     link_tls: ServerTLS
     identity: Identity
+    claimed: int | None
 
 
 @dataclass(slots=True)
@@ -149,7 +151,14 @@ def build(
     """
     if settings.development and faults.VARIABLE in os.environ:
         _arm(os.environ[faults.VARIABLE])
-    base = _base(settings, reactor, worker)
+    # Workers belong to the process that has claimed it.
+    claimed = None if worker else claim(settings.data_folder, "the data folder")
+    try:
+        base = _base(settings, reactor, worker, claimed)
+    except BaseException:
+        if claimed is not None:
+            os.close(claimed)
+        raise
     here: Here | None = None
     try:
         if settings.role == "primary" and not worker:
@@ -159,13 +168,11 @@ def build(
         links = make_links(settings, reactor, base.identity, base.secrets, worker=bool(worker))
         return _connect(base, here, links, sockets, link, worker=worker, orders=orders)
     except BaseException:
-        base.store.directory.close()
-        if here is not None:
-            os.close(here.claimed)
+        _let_go(base, here)
         raise
 
 
-def _base(settings: Settings, reactor: Any, worker: int) -> Base:
+def _base(settings: Settings, reactor: Any, worker: int, claimed: int | None) -> Base:
     tls = ServerTLS(settings.certificate_file, settings.certificate_key_file, settings.tls_minimum)
     link_tls = ServerTLS(settings.certificate_file, settings.certificate_key_file, "1.3")
     pool = ThreadPool(0, settings.storage_threads, "storage")
@@ -178,7 +185,7 @@ def _base(settings: Settings, reactor: Any, worker: int) -> Base:
         raise
     name = f"{settings.hostname}/{f'worker-{worker}' if worker else settings.role}/{__version__}"
     lookups = Lookups(store.directory, run_in_thread)
-    return Base(settings, reactor, store, lookups, pool, run_in_thread, secrets, tls, link_tls, Identity(name))
+    return Base(settings, reactor, store, lookups, pool, run_in_thread, secrets, tls, link_tls, Identity(name), claimed)
 
 
 def _here(base: Base) -> Here:
@@ -216,7 +223,7 @@ def _connect(
     closing: list[Callable[[], Awaitable[None]]] = [away.close_all] if away is not None else []
     if here is not None:
         closing += [here.mailboxes.close_all, here.spool.close]
-    Storage(base.pool, closing, lambda: _let_go(base.store, here)).setServiceParent(parts)
+    Storage(base.pool, closing, lambda: _let_go(base, here)).setServiceParent(parts)
     links.setServiceParent(parts)
     parts.links = links
     shared_secret = base.store.shared_secret()
@@ -399,11 +406,12 @@ def _timer(seconds: float, look: Callable[[], Coroutine[Any, Any, None]], reacto
     return timer
 
 
-def _let_go(store: Store, here: Here | None) -> None:
+def _let_go(base: Base, here: Here | None) -> None:
     """Close what is left when no thread runs any more."""
-    store.directory.close()
-    if here is not None:
-        os.close(here.claimed)
+    base.store.directory.close()
+    for claimed in (here.claimed if here is not None else None, base.claimed):
+        if claimed is not None:
+            os.close(claimed)
 
 
 async def _end(mx: MxFactory, reactor: Any) -> None:

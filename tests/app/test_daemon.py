@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fe_twisted.app.claim import claim
 from fe_twisted.app.setup import create
+from fe_twisted.base.errors import BadSettings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -68,6 +71,52 @@ def test_two_servers_never_share_mailboxes(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     os.close(claimed)
     os.close(claim(data / "mailboxes"))
+
+
+SECONDARY = """
+role = "secondary"
+primary = "wss://localhost:1"
+directory_url = "postgresql://nobody@/nothing?host=/nonexistent"
+"""
+
+
+@pytest.mark.parametrize("more", ["workers = 0", "workers = 2", "workers = 0" + SECONDARY, "workers = 2" + SECONDARY])
+def test_two_servers_never_share_a_data_folder(tmp_path: Path, more: str) -> None:
+    """Whatever they are; the second does nothing, not even ask the directory."""
+    data = tmp_path / "data"
+    make(data)
+    with (data / "forwardemail.toml").open("a") as file:
+        file.write(more)
+    claimed = claim(data)
+    done = twistd(data, "-n", "--pidfile=")
+    os.close(claimed)
+    assert done.returncode == 1
+    assert f"another server is running with the data folder {data}" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_server_that_was_killed_has_claimed_nothing(tmp_path: Path) -> None:
+    """Not even if processes that it has started live on for a moment."""
+    data = tmp_path / "data"
+    data.mkdir()
+    code = "import subprocess, sys, os; from pathlib import Path; from fe_twisted.app.claim import claim; claim(Path(sys.argv[1]));"
+    code += "print(subprocess.Popen(['sleep', '60'], close_fds=False, stdout=subprocess.DEVNULL).pid, flush=True); sys.stdin.read()"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, str(data)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert server.stdout is not None
+    child = int(server.stdout.readline())
+    try:
+        with pytest.raises(BadSettings, match="another server is running with the data folder"):
+            claim(data, "the data folder")
+        server.kill()
+        server.wait()
+        os.close(claim(data))
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_in_the_background_it_serves_reloads_and_stops(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fe_twisted.app.cli.reload import workers_of
-from tests.whole.daemon import Daemon, simple, until
+from tests.whole.daemon import OFFSETS, Daemon, simple, until
 
 
 @pytest.fixture
@@ -153,6 +153,27 @@ def test_a_second_server_on_the_same_ports_is_refused(pair: Daemon, tmp_path: Pa
     assert other.process is not None
     assert other.process.wait(60) == 1
     assert "cannot be had: Address already in use" in other.log()
+    pair.stop()
+
+
+def test_a_second_server_in_the_same_folder_is_refused(pair: Daemon) -> None:
+    """On other ports; and as soon as the first was killed, with its workers still about, there may be one."""
+    owner = pair.owner()
+    for number in range(3):
+        pair.send(owner.address, simple(f"message {number}"))
+    waiting = pair.json("status", "--full")["own"]
+    assert (waiting["waiting_messages"], waiting["waiting_set_aside"], waiting["waiting_unknown"]) == (3, 0, 0)
+    assert waiting["waiting_since"] >= waiting["started"]
+    assert "3 messages wait, for " in pair.cli("status", "--full")
+    other = Daemon(pair.data, overrides={"workers": "2", "port_offset": str(OFFSETS.take())}, log_outside=pair.data.with_name("other.log"))
+    other.start(wait=False)
+    assert other.process is not None
+    assert other.process.wait(60) == 1
+    assert "another server is running with the data folder" in other.log()
+    pair.kill()
+    pair.start()
+    assert len(pair.messages(owner)) == 3
+    until(lambda: pair.json("status", "--full")["own"]["waiting_messages"] == 0, "nothing waits")
     pair.stop()
 
 
