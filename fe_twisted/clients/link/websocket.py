@@ -29,6 +29,10 @@ PING, PONG = 5, 15
 #: Seconds for the WebSocket handshake, and for the closing one.
 OPEN, CLOSE = 5, 1
 
+#: Octets that are read at once while messages are small: more would be memory that the allocator fetches anew each time, which took longer
+#: than all the rest of the reading.
+READ = 65_536
+
 #: The same on both sides; see :meth:`autobahn.websocket.protocol.WebSocketClientFactory.setProtocolOptions`.
 OPTIONS: dict[str, Any] = {
     "maxFramePayloadSize": MAX_MESSAGE,
@@ -58,9 +62,9 @@ class Lean:
     _pieces: list[memoryview]
 
     def widen(self: Any) -> None:
-        """Read and write more at once than Twisted and the kernel do by themselves: a piece in few turns of the reactor."""
+        """Write more at once than Twisted and the kernel do by themselves, and read more when it comes: a piece in few turns of the reactor."""
         transport = self.transport
-        transport.bufferSize = transport.SEND_LIMIT = MAX_MESSAGE
+        transport.SEND_LIMIT = MAX_MESSAGE
         # isinstance and not hasattr: the TLS wrapper lends out the methods of the socket under it.
         self._plain = isinstance(transport, Connection) and not transport.TLS
         if self._plain and transport.socket.family == socket.AF_UNIX:
@@ -71,6 +75,8 @@ class Lean:
 
     def dataReceived(self: Any, data: bytes) -> None:
         """Octets have come."""
+        if self._plain:
+            self._adapt(len(data))
         at = self._go_on(data) if self._missing else 0
         while at < len(data):
             start, length = self._plain_message(data, at)
@@ -82,6 +88,13 @@ class Lean:
                 self._pieces, self._missing = [memoryview(data)[start:]], at - len(data)
                 return
             self._took(data[start:at])
+
+    def _adapt(self: Any, came: int) -> None:
+        """Read more at once after a read that filled its buffer, and less after one that would not have filled a small one."""
+        if came < READ:
+            self.transport.bufferSize = READ
+        elif came >= self.transport.bufferSize:
+            self.transport.bufferSize = MAX_MESSAGE
 
     def _go_on(self: Any, data: bytes) -> int:
         """Take what belongs to the message under way; returns how many octets that are."""

@@ -37,6 +37,8 @@ class Once:
     def wrap(self, change: Callable[[apsw.Connection], Outcome[T]], now: str) -> Callable[[apsw.Connection], Outcome[T]]:
         """The change, or what it answered before.
 
+        A call that changed nothing is not remembered: asked again, it is as if it had been made only then.  So it need not be written either.
+
         :param now: ISO 8601.
         """
 
@@ -44,7 +46,10 @@ class Once:
             before = answered(connection, self.key)
             if before is not None:
                 return Outcome(self.decode(before))
+            rows = connection.total_changes()
             outcome = change(connection)
+            if not outcome.modseqs and connection.total_changes() == rows:
+                return outcome
             connection.execute("INSERT INTO answers(id, stored_at, answer) VALUES(?, ?, ?)", (self.key, now, self.encode(outcome.value)))
             return outcome
 

@@ -17,7 +17,8 @@ from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 
-from fe_twisted.clients.link.websocket import OPTIONS, Lean
+from fe_twisted.clients.link.websocket import OPTIONS, READ, Lean
+from fe_twisted.protocols.cluster.frames import MAX_MESSAGE
 
 LIMIT = 70_000
 SHAKE = (
@@ -199,3 +200,15 @@ def test_what_is_lost_twisted_finds_out(pair: Pair) -> None:
     pair.far.close()
     pair.ours.write(b"to nobody")
     assert pair.reactor.getWriters() == [pair.transport]
+
+
+def test_more_is_read_at_once_while_more_comes(pair: Pair) -> None:
+    pair.transport.protocol = pair.ours
+    sizes = []
+    for length in (200, 60_000, 60_000, 5):
+        pair.far.sendall(frame(2, bytes(length)))
+    while len(pair.ours.heard) < 4:
+        pair.transport.doRead()
+        sizes.append(pair.transport.bufferSize)
+    assert sizes == [MAX_MESSAGE, READ]
+    assert [len(payload) for _, payload in pair.ours.heard] == [200, 60_000, 60_000, 5]

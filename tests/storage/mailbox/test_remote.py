@@ -472,6 +472,21 @@ def test_answers_are_forgotten_after_a_day(world: World) -> None:
     run(mailbox.close())
 
 
+def test_what_changed_nothing_is_not_remembered_and_not_written(world: World) -> None:
+    mailbox = world.open()
+    local = world.mailboxes.get(ID)
+    assert local is not None
+    inbox = folder_id(mailbox)
+    add(mailbox, mail(1))
+    run(mailbox.store(inbox, ALL, "add", frozenset({"\\Flagged"})))
+    before = local._reader.data_version()
+    same = run(mailbox.store(inbox, ALL, "add", frozenset({"\\Flagged"})))
+    assert [flags for _, flags, _ in same.changed] and local._reader.data_version() == before
+    run(mailbox.expunge(inbox, None))
+    assert local._reader.execute("SELECT count(*) FROM answers").get == 2
+    run(mailbox.close())
+
+
 def test_those_who_hear_of_a_change_are_not_taken_for_the_one_who_made_it(world: World) -> None:
     """A watcher that changes the mailbox itself, in the middle of a change that has a key, does not use up that key."""
     mailbox = world.open()
