@@ -47,8 +47,9 @@ class _Client:
         self.done = 0
 
     def say(self) -> None:
-        """Send the next command."""
-        self.socket.sendall(self.next())
+        """Send the next command, which may be the first of a new connection."""
+        command = self.next()
+        self.socket.sendall(command)
 
     def hear(self) -> bool:
         """Read; whether an answer is complete."""
@@ -115,7 +116,7 @@ def _command(kind: str, uid: int, choose: random.Random, texts: Sequence[bytes])
         "overview": f"FETCH {max(1, uid - 50)}:{uid} (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)",
         "flags": "FETCH 1:* (UID FLAGS)",
         "search": f"UID SEARCH SUBJECT {choose.choice(texts)[2000:].split()[1].decode()} UNSEEN",
-        "store": f"UID STORE {uid} {'+-'[uid & 1]}FLAGS.SILENT (\\Flagged)",
+        "store": f"UID STORE {uid} {choose.choice('+-')}FLAGS.SILENT (\\Flagged)",
         "noop": "NOOP",
     }[kind]
     return b"%s %s\r\n" % (wire.TAG, text.encode())
