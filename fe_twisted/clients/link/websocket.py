@@ -62,7 +62,7 @@ class Lean:
     _pieces: list[memoryview]
 
     def widen(self: Any) -> None:
-        """Write more at once than Twisted and the kernel do by themselves, and read more when it comes: a piece in few turns of the reactor."""
+        """Write more at once than Twisted and the kernel do by themselves, a piece in few turns; what is read, :meth:`_adapt` says."""
         transport = self.transport
         transport.SEND_LIMIT = MAX_MESSAGE
         # isinstance and not hasattr: the TLS wrapper lends out the methods of the socket under it.

@@ -37,7 +37,7 @@ class Once:
     def wrap(self, change: Callable[[apsw.Connection], Outcome[T]], now: str) -> Callable[[apsw.Connection], Outcome[T]]:
         """The change, or what it answered before.
 
-        A call that changed nothing is not remembered: asked again, it is as if it had been made only then.  So it need not be written either.
+        A call that changed nothing is not remembered, nor is anything written: asked again, it is as if it had been made only then.
 
         :param now: ISO 8601.
         """
