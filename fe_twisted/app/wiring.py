@@ -438,6 +438,9 @@ def _mx_limits(settings: Settings) -> MxLimits:
         message_size=settings.message_size_limit,
         recipients=settings.recipients_limit,
         idle=settings.mx_timeout_seconds,
+        commands=settings.mx_commands_per_connection,
+        errors=settings.mx_errors_per_connection,
+        transactions=settings.mx_messages_per_connection,
     )
 
 

@@ -194,6 +194,28 @@ class Settings:
         minimum=5,
         maximum=3600,
     )
+    mx_commands_per_connection: int = _setting(
+        # A message to as many recipients as RFC 5321 section 4.5.3.1.8 asks for takes somewhat more than 100.
+        1000,
+        "Most commands that an MX client may send on one connection; then it is told 421 and may connect again.",
+        unit="commands",
+        minimum=150,
+        maximum=1000000,
+    )
+    mx_errors_per_connection: int = _setting(
+        20,
+        "Refused commands (5xx) of an MX client on one connection after which it is told 421.",
+        unit="errors",
+        minimum=1,
+        maximum=1000000,
+    )
+    mx_messages_per_connection: int = _setting(
+        100,
+        "Most messages that an MX client may begin on one connection; with the next it is told to connect again.",
+        unit="messages",
+        minimum=1,
+        maximum=1000000,
+    )
     imap_connections: int = _setting(10000, "Most connections to the IMAP ports at once.", unit="connections", minimum=1, maximum=1000000)
     imap_connections_per_address: int = _setting(
         100, "… from one IPv4 address or one IPv6 /64 network.", development=10000, unit="connections", minimum=1, maximum=1000000
