@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from fe_twisted import __version__
 from fe_twisted.app.secrets import own_link_secret
 from fe_twisted.base.errors import MailError, NotFound, PrimaryAway
 from fe_twisted.base.settings import Settings
-from fe_twisted.clients.link.conversation import Conversation
+from fe_twisted.clients.link.conversation import Conversation, LinkLost
 from fe_twisted.clients.link.unix import unix_endpoint
 from fe_twisted.clients.link.websocket import connector
 from fe_twisted.protocols.cluster.handshake import Identity, Refusal
 from fe_twisted.protocols.cluster.streams import Buffer
+from fe_twisted.protocols.cluster.values import BadValue
 from fe_twisted.storage.vault.secret import load_server_key
 
 #: Seconds until the server must have said who it is.
@@ -38,10 +41,25 @@ class _Deaf:
         """See :class:`fe_twisted.clients.link.conversation.Listener`."""
 
 
-def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: float) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """Another question, asked again and again while an answer is awaited.
+
+    :param every: seconds.
+    :param heard: is given each answer; what it raises ends the asking, as everything else does that goes wrong with this.
+    """
+
+    method: str
+    body: Sequence[Buffer]
+    every: float
+    heard: Callable[[bytes], None]
+
+
+def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: float, meanwhile: Meanwhile | None = None) -> bytes:
     """Ask, and wait for the answer.
 
     :param timeout: seconds that the answer may take.
+    :param meanwhile: what else to ask until it is there.
     :raises NotFound: no server runs on this data folder.
     :raises BadSettings: the server key cannot be read.
     :raises MailError: what the server answered, or that it did not.
@@ -57,9 +75,12 @@ def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: flo
         attempt = connector(unix_endpoint(reactor, settings.link_socket), reactor, identity, secret)(_Deaf())
         attempt.addTimeout(GREETING, reactor)
         conversation: Conversation = await attempt
+        watching = Deferred.fromCoroutine(_watch(conversation, meanwhile, reactor)) if meanwhile is not None else None
         try:
             return await conversation.ask(method, "", body, timeout=timeout)
         finally:
+            if watching is not None:
+                watching.cancel()
             conversation.close()
 
     def done(result: Any) -> None:
@@ -73,6 +94,16 @@ def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: flo
         return result
     error = result.value if isinstance(result, Failure) else result
     raise _explained(settings, error) from (error if isinstance(error, Exception) else None)
+
+
+async def _watch(conversation: Conversation, meanwhile: Meanwhile, reactor: Any) -> None:
+    """Ask until it is cancelled.  A server that does not know the question is asked once."""
+    try:
+        while True:
+            await deferLater(reactor, meanwhile.every)
+            meanwhile.heard(await conversation.ask(meanwhile.method, "", meanwhile.body, timeout=GREETING))
+    except (CancelledError, LinkLost, MailError, BadValue):
+        return
 
 
 def _explained(settings: Settings, error: object) -> MailError:

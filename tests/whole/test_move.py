@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fe_twisted.app.cli import progress
 from tests.storage.directory.conftest import postgresql, postgresql_url  # noqa: F401  # fixtures
 from tests.whole.daemon import Daemon, Owner, simple, until
 
@@ -115,6 +117,24 @@ def test_a_mailbox_moves_while_it_is_used(boxes: tuple[Daemon, Daemon]) -> None:
     assert "at one already" in two.cli("alias", "move", owner.address, "one", status=1)
     one.stop()
     two.stop()
+
+
+def test_how_far_it_is_is_said_beside_the_answer(boxes: tuple[Daemon, Daemon], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the standard error; with ``--json`` there is one object, and nothing beside it."""
+    one, two = boxes
+    owner = one.owner()
+    for number in range(4):
+        one.send(owner.address, simple(f"large {number}", body=base64.encodebytes(os.urandom(3_000_000)).replace(b"\n", b"\r\n").decode()))
+    assert len(one.messages(owner)) == 4
+    monkeypatch.setattr(progress, "EVERY", 0.005)
+    monkeypatch.setattr(progress, "LINE", 0.0)
+    done = one._verb("alias", "move", owner.address, "two", stdin=None)
+    assert done.returncode == 0
+    assert re.search(r"^copying: [0-9,]+ of [0-9,]+ octets \(\d+ %\)", done.stderr, re.MULTILINE), done.stderr
+    assert "at two" in done.stdout and "copying" not in done.stdout
+    until(lambda: "move.done" in one.log(), "nothing is left")
+    back = two._verb("alias", "move", owner.address, "one", "--json", stdin=None)
+    assert json.loads(back.stdout)["location"] == "one" and back.stderr == ""
 
 
 def test_a_session_at_a_worker_follows(tmp_path: Path, postgresql_url: str) -> None:  # noqa: F811  # the fixture

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from fe_twisted.app.ask import ask
+from fe_twisted.app.ask import Meanwhile, ask
+from fe_twisted.app.cli import progress
 from fe_twisted.app.cli.terminal import password_from_input, table, terminal, verb
 from fe_twisted.app.store import opened
 from fe_twisted.base.errors import BadSettings, Refused
@@ -16,6 +17,7 @@ from fe_twisted.protocols.cluster.values import decode, encode
 from fe_twisted.servers.imap.capability import HIDEABLE
 from fe_twisted.services.accounts.admin import Action, NewPassword
 from fe_twisted.services.cluster.move import DONE, MOVE, MOVING, Done, Move
+from fe_twisted.services.cluster.progress import PROGRESS, WATCH, Watch
 from fe_twisted.storage.directory.api import Alias
 
 #: Names as CAPABILITY has them, in any case.
@@ -173,7 +175,7 @@ def move(address: str, location: str) -> None:
     """Move a mailbox to the primary LOCATION while it is being used. Run this where the mailbox is, with the server running.
 
     The old copy is deleted when the other primary has written the mailbox to its disk, has read it again and found it the same, and the
-    directory says that it is there. If this is interrupted, repeat it.
+    directory says that it is there. If this is interrupted, repeat it. How far it is goes to the standard error.
     """
     out = terminal()
     settings = out.settings()
@@ -185,7 +187,13 @@ def move(address: str, location: str) -> None:
             out.say(f"{found.address} has no mailbox yet; its first password makes it at {location}.", facts(found) | {"octets": 0})
             return
     body = encode(MOVE, Move(found.mailbox_id, location))
-    done: Done = decode(DONE, ask(settings, MOVING, body, timeout=MOVE_TIMEOUT))
+    shown = progress.Shown()
+    watch = encode(WATCH, Watch(found.mailbox_id))
+    meanwhile = None if out.json else Meanwhile(PROGRESS, watch, progress.EVERY, shown.heard)
+    try:
+        done: Done = decode(DONE, ask(settings, MOVING, body, timeout=MOVE_TIMEOUT, meanwhile=meanwhile))
+    finally:
+        shown.end()
     with opened(settings) as store:
         found = store.accounts.show_alias(address)
     left = "" if done.tidy else f"\nWhat is left here is handed over and removed when {location} can be reached again."

@@ -30,6 +30,7 @@ from fe_twisted.services.cluster import arrive
 from fe_twisted.services.cluster.desk import Serve
 from fe_twisted.services.cluster.home import Home
 from fe_twisted.services.cluster.host import HANDOVER, UNKNOWN, Handover, Sealed
+from fe_twisted.services.cluster.progress import PROGRESS, Board
 from fe_twisted.services.deliver.gate import Gate
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox
@@ -124,6 +125,7 @@ class Moves:
         self._gate = gate
         self._run_in_thread = run_in_thread
         self._clock = clock
+        self._board = Board(clock)
         self._moving: dict[str, list[Deferred[None]]] = {}
         #: What targets have not answered yet.
         self._asked: set[Deferred[bytes]] = set()
@@ -134,7 +136,7 @@ class Moves:
 
     def methods(self) -> Mapping[str, Serve]:
         """See :class:`fe_twisted.services.cluster.desk.Desk`."""
-        return {MOVING: self._move}
+        return {MOVING: self._move, PROGRESS: self._board.serve}
 
     def left(self, guest: object) -> None:
         """A move that has begun is finished all the same."""
@@ -261,7 +263,9 @@ class Moves:
             raise errors.PrimaryAway(f"{location} cannot be reached or does not answer", reason=error.reason) from error
 
     async def _bring(self, target: _Target, source: Outgoing, mailbox_id: str, location: str) -> int:
-        await target.begin(await self._run_in_thread(source.size))
+        size: int = await self._run_in_thread(source.size)
+        self._board.step(mailbox_id, "copying", of=size)
+        await target.begin(size)
         try:
             for _ in range(ROUNDS):
                 if await self._send(target, source, MAIN) <= AT_ONCE:
@@ -269,10 +273,12 @@ class Moves:
             faults.reach("move.copied")
             async with self._mailboxes.frozen(mailbox_id):
                 faults.reach("move.frozen")
+                self._board.step(mailbox_id, "closed")
                 await self._lock(source)
                 for part in (MAIN, WAL):
                     await self._send(target, source, part)
                 faults.reach("move.sent")
+                self._board.step(mailbox_id, "comparing")
                 whole: Whole = await self._run_in_thread(source.whole)
                 await target.end(whole)
                 self._tokens[mailbox_id] = target.token
@@ -295,6 +301,7 @@ class Moves:
             scanned = await self._run_in_thread(partial(source.scan, part, at))
             await gatherResults([target.block(piece) for piece in scanned.pieces], consumeErrors=True).addErrback(_first)
             sent += len(scanned.pieces)
+            self._board.sent(target.mailbox_id, octets=sum(len(piece.octets) for piece in scanned.pieces))
             at = scanned.next
         return sent
 
@@ -344,6 +351,7 @@ class Moves:
     async def _rest(self, link: Link, mailbox_id: str, octets: int) -> Done:
         """Hand over what waits, and delete the old copy; what cannot be done now is done later."""
         messages = 0
+        self._board.step(mailbox_id, "handing over")
         try:
             await self._gate.shut(mailbox_id)
             self._gate.decide(mailbox_id, moved=True)
@@ -354,6 +362,7 @@ class Moves:
                 faults.reach("move.handed")
                 await self._spool.remove(mailbox_id, [row.delivery_id for row in rows])
                 messages += len(rows)
+                self._board.sent(mailbox_id, messages=len(rows))
             tidy = await self._spool.remove_if_empty(mailbox_id)
             faults.reach("move.left")
             tidy = tidy and await self._delete(link, mailbox_id)
@@ -387,9 +396,11 @@ class Moves:
         """From now on nobody else moves it, and it does not come here."""
         self._home.busy.add(mailbox_id)
         self._moving[mailbox_id] = []
+        self._board.begin(mailbox_id)
 
     def _end(self, mailbox_id: str) -> None:
         self._home.busy.discard(mailbox_id)
+        self._board.end(mailbox_id)
         for waiting in self._moving.pop(mailbox_id):
             waiting.callback(None)
 
@@ -435,14 +446,14 @@ class _Target:
 
     def __init__(self, conversation: Conversation, mailbox_id: str, wait: Callable[[Deferred[bytes]], Deferred[bytes]]) -> None:
         self._conversation = conversation
-        self._mailbox_id = mailbox_id
+        self.mailbox_id = mailbox_id
         self._wait = wait
         self.token = b""
 
     async def begin(self, octets: int) -> None:
         """:raises Refused: it does not take it, or is too old to."""
         try:
-            answer = await self._ask("arrive", encode(arrive.BEGIN, arrive.Begin(self._mailbox_id, octets)), BLOCK_TIMEOUT)
+            answer = await self._ask("arrive", encode(arrive.BEGIN, arrive.Begin(self.mailbox_id, octets)), BLOCK_TIMEOUT)
         except errors.Refused as error:
             if error.public == UNKNOWN:
                 raise errors.Refused("the server there is too old to be moved to; update it first") from error
@@ -451,7 +462,7 @@ class _Target:
 
     def block(self, piece: Piece) -> Deferred[bytes]:
         """Send a block; fires when it has been written."""
-        block = arrive.Block(self._mailbox_id, self.token, piece.part, piece.offset, piece.octets, piece.digest)
+        block = arrive.Block(self.mailbox_id, self.token, piece.part, piece.offset, piece.octets, piece.digest)
         return self._ask("arrive_block", encode(arrive.BLOCK, block), BLOCK_TIMEOUT)
 
     async def end(self, whole: Whole) -> None:
@@ -459,7 +470,7 @@ class _Target:
 
         :raises StorageFailed: it is not the same.
         """
-        end = arrive.End(self._mailbox_id, self.token, whole.sizes[MAIN], whole.sizes[WAL], whole.digest)
+        end = arrive.End(self.mailbox_id, self.token, whole.sizes[MAIN], whole.sizes[WAL], whole.digest)
         found = decode(arrive.OCTETS, await self._ask("arrive_end", encode(arrive.END, end), END_TIMEOUT))
         if found != whole.digest:
             raise errors.StorageFailed("what arrived is not what was sent", reason=f"digest {found.hex()}")
@@ -467,10 +478,10 @@ class _Target:
     async def stop(self) -> None:
         """That is all, or nothing more comes."""
         try:
-            await self._ask("arrive_stop", encode(arrive.NAMED, arrive.Named(self._mailbox_id, self.token)), BLOCK_TIMEOUT)
+            await self._ask("arrive_stop", encode(arrive.NAMED, arrive.Named(self.mailbox_id, self.token)), BLOCK_TIMEOUT)
         except (LinkLost, errors.MailError) as error:
             # It notices by itself that nothing comes any more.
-            log.event("move.stop", mailbox=self._mailbox_id, reason=type(error).__name__)
+            log.event("move.stop", mailbox=self.mailbox_id, reason=type(error).__name__)
 
     def _ask(self, method: str, body: Sequence[Buffer], timeout: float) -> Deferred[bytes]:
         return self._wait(self._conversation.ask(method, "", body, timeout=timeout))

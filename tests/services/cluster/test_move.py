@@ -16,6 +16,7 @@ from fe_twisted.base import errors, faults
 from fe_twisted.protocols.cluster.values import decode, encode
 from fe_twisted.protocols.imap.search import All
 from fe_twisted.services.cluster.move import AGAIN, DONE, MOVE, MOVING, TIDY, UNLOCK, Done, Move
+from fe_twisted.services.cluster.progress import ANSWER, PROGRESS, WATCH, Progress, Watch
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.remote import METHODS
 from fe_twisted.storage.mailbox.transfer import BLOCK
@@ -73,6 +74,33 @@ def test_mail_that_waits_goes_along_sealed(world: World) -> None:
     assert done.messages == 3 and done.tidy
     assert world.one.names == []
     assert world.two.messages()[5:] == [content(0), content(1), content(2)]
+
+
+def test_whoever_waits_can_ask_how_far_it_is(world: World) -> None:
+    fill(world, 20)
+    world.clock.advance(31)
+    for number in range(3):
+        world.send(world.one, number)
+    seen: list[Progress] = []
+    real = faults.reach
+
+    def watched(name: str) -> None:
+        real(name)
+        if name in ("move.copied", "move.frozen", "move.verified", "move.handed", "move.done"):
+            seen.append(decode(ANSWER, b"".join(run(world.one.moves.methods()[PROGRESS](None, "", b"".join(encode(WATCH, Watch(ID))))))))
+
+    faults.reach = watched
+    try:
+        done = move(world)
+    finally:
+        faults.reach = real
+    assert [each.step for each in seen] == ["copying", "copying", "comparing", "handing over", "handing over"]
+    assert all(each.of == seen[0].of >= 10 * BLOCK for each in seen)
+    octets = [each.octets for each in seen]
+    assert octets == sorted(octets) and octets[0] >= seen[0].of and octets[-1] <= 2 * done.octets
+    assert [each.messages for each in seen] == [0, 0, 0, 0, 3]
+    after = run(world.one.moves.methods()[PROGRESS](None, "", b"".join(encode(WATCH, Watch(ID)))))
+    assert decode(ANSWER, b"".join(after)) == Progress()
 
 
 def test_there_and_back(world: World) -> None:
