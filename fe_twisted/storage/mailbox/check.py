@@ -9,8 +9,8 @@ from typing import Any
 import apsw
 
 from fe_twisted.base.errors import DamagedFile
+from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.content import load_content, unpack
-from fe_twisted.storage.mailbox.grams import INDEXED
 from fe_twisted.storage.mailbox.rows import aggregate, folder_rows
 from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 
@@ -37,12 +37,8 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         "SELECT message_id FROM orders WHERE identity != 0 AND identity NOT IN (SELECT identity FROM kin)",
     ),
     ("thread {0} has no message left", "SELECT DISTINCT thread FROM kin WHERE thread NOT IN (SELECT thread FROM messages)"),
-    (
-        "message {0} is not in the full-text index",
-        f"SELECT id FROM messages WHERE id NOT IN (SELECT rowid FROM grams) AND id <= {INDEXED}",
-    ),
-    ("message {0} is in the full-text index before its turn", f"SELECT rowid FROM grams WHERE rowid > {INDEXED}"),
-    ("the full-text index knows a message {0} that is not there", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM messages)"),
+    ("page {0} of the vocabulary is not in the trigram index", "SELECT id FROM vocabulary WHERE id NOT IN (SELECT rowid FROM grams)"),
+    ("the trigram index has page {0} of no vocabulary", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM vocabulary)"),
     ("attachment {0} belongs to no message", "SELECT id FROM attachments WHERE id NOT IN (SELECT attachment_id FROM cuts)"),
     ("cut of message {0} has no attachment", "SELECT message_id FROM cuts WHERE attachment_id NOT IN (SELECT id FROM attachments)"),
 )
@@ -58,7 +54,7 @@ def problems(connection: apsw.Connection, *, contents: bool = True) -> list[str]
     for sentence, query in _QUERIES:
         found += [sentence.format(*row) for row in connection.execute(query)]
     found += _folders(connection)
-    found += _index(connection)
+    found += words.problems(connection)
     if contents:
         found += _contents(connection)
     return found
@@ -95,13 +91,6 @@ def _expunged(connection: apsw.Connection, folder_id: int, uidnext: int, highest
             yield f"folder {folder_id}: expunge log has UIDs {first}-{last} at modseq {modseq}"
         if connection.execute("SELECT 1 FROM entries WHERE id BETWEEN ? AND ?", (base | first, base | last)).get is not None:
             yield f"folder {folder_id}: a UID between {first} and {last} was expunged and is there"
-
-
-def _index(connection: apsw.Connection) -> Iterator[str]:
-    try:
-        list(connection.execute("INSERT INTO grams(grams, rank) VALUES('integrity-check', 0)"))
-    except apsw.Error as error:
-        yield f"the full-text index is damaged: {error}"
 
 
 def _contents(connection: apsw.Connection) -> Iterator[str]:

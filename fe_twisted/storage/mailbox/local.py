@@ -15,7 +15,7 @@ from fe_twisted.base.errors import Later, MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox import answers, folders, grams, messages, metadata
+from fe_twisted.storage.mailbox import answers, folders, messages, metadata, words
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
@@ -51,10 +51,8 @@ PREPARE_AT_ONCE = 64 * 1024
 #: Octets from which on a message is prepared only when its turn to be stored has come, so that one of them is in memory twice and not many.
 PREPARE_LATE = 1024 * 1024
 
-#: Seconds after which messages go into the trigram index, even if they are fewer than what is best brought in together.
-INDEX_PAUSE = 1.0
-#: Messages that may be missing in the index before others have to wait for it.
-INDEX_BEHIND = 10 * grams.MESSAGES
+#: Messages that may be missing in the full-text index before others have to wait for it.
+INDEX_BEHIND = 4 * words.MESSAGES
 
 Poll = Callable[["LocalMailbox"], Awaitable[int]]
 
@@ -89,8 +87,9 @@ class LocalMailbox(Reader):
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
         self._collecting = False
         self._indexing = False
-        self._unindexed = grams.unindexed(self._reader)
-        self._index_call: Any = None  # IDelayedCall; mypy cannot read zope interfaces
+        #: Messages that are not in the full-text index, or may be, and octets of those that came since it was last brought forward.
+        self._unindexed = words.unindexed(self._reader)
+        self._unindexed_octets = 0
         self._closed = False
         #: It is being closed: who moves waiting mail in stops after a batch, and is waited for.
         self.leaving = False
@@ -185,14 +184,14 @@ class LocalMailbox(Reader):
         batch = tuple(messages_)
         ready = await self._prepare(batch)
         appended = await self._write(lambda c: messages.append_messages(c, name, batch, self._now(), ready))
-        self._index_later(len(batch))
+        self._index_later(batch)
         return appended
 
     async def replace(self, folder_id: int, uid: int, name: str, message: NewMessage) -> Appended:
         """See the interface."""
         ready = await self._prepare((message,))
         done = await self._write(lambda c: messages.replace_message(c, folder_id, uid, name, message, self._now(), ready))
-        self._index_later(1)
+        self._index_later((message,))
         self.collect()
         return done
 
@@ -310,9 +309,6 @@ class LocalMailbox(Reader):
             self._rested.append(rested)
             await rested
         self._closed = True
-        if self._index_call is not None:
-            self._index_call.cancel()
-            self._index_call = None
         await self._writer.close()
         await super().close()
 
@@ -359,38 +355,29 @@ class LocalMailbox(Reader):
             return work()
         return await self._run_in_thread(work)  # type: ignore[no-any-return]
 
-    def _index_later(self, count: int) -> None:
-        """So many messages more are to go into the trigram index: at once when it pays, or else soon."""
-        self._unindexed += count
-        if self._closed or self._indexing:
-            return
-        if self._unindexed >= grams.MESSAGES:
+    def _index_later(self, batch: Sequence[NewMessage]) -> None:
+        """These are to go into the full-text index: at once when it pays, else with later ones."""
+        self._unindexed += len(batch)
+        self._unindexed_octets += sum(len(message.content) for message in batch)
+        if self._unindexed >= words.MESSAGES or self._unindexed_octets >= words.OCTETS:
             self.index()
-        elif self._unindexed and self._index_call is None:
-            self._index_call = self._clock.callLater(INDEX_PAUSE, self._index_now)
-
-    def _index_now(self) -> None:
-        self._index_call = None
-        self.index()
 
     def index(self) -> None:
-        """Start bringing messages into the trigram index, unless that goes on already."""
+        """Start bringing messages into the full-text index, unless that goes on already."""
         if not self._indexing and not self._closed:
             self._indexing = True
-            Deferred.fromCoroutine(self._index_all()).addCallbacks(self._indexed, self._index_failed)
+            Deferred.fromCoroutine(self._index_all()).addErrback(self._index_failed)
 
     async def _index_all(self) -> None:
         """All, but for a few for which it pays to wait for more."""
         while not self._closed:
             submit = self._writer.aside if self._unindexed < INDEX_BEHIND else self._writer.submit
-            done = await submit(grams.index_some)
-            self._unindexed = max(0, self._unindexed - done) if done else 0
-            if self._unindexed < grams.MESSAGES:
+            self._unindexed_octets = 0
+            done, left = await submit(_index_some)
+            self._unindexed = max(0, self._unindexed - done) if done else left
+            if not done and self._unindexed < words.MESSAGES:
                 break
-
-    def _indexed(self, result: None) -> None:
         self._indexing = False
-        self._index_later(0)
 
     def _index_failed(self, failure: Any) -> None:
         """The next message tries again."""
@@ -412,6 +399,8 @@ class LocalMailbox(Reader):
             self._clock.callLater(COLLECT_PAUSE, pause.callback, None)
             await pause
         self._collecting = False
+        # So much may be gone that the index is to be made anew.
+        self.index()
 
     def _collect_failed(self, failure: Any) -> None:
         self._collecting = False
@@ -426,6 +415,12 @@ class LocalMailbox(Reader):
 
 def _collect_some(connection: apsw.Connection) -> int:
     return messages.collect_orphans(connection, COLLECT_MESSAGES)
+
+
+def _index_some(connection: apsw.Connection) -> tuple[int, int]:
+    """How many messages came into the index, and when none did, how many are not there."""
+    done = words.index_some(connection)
+    return done, 0 if done else words.unindexed(connection)
 
 
 async def open_mailbox(

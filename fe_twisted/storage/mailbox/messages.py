@@ -11,6 +11,7 @@ import apsw
 
 from fe_twisted.base.errors import LimitReached, NoSuchFolder, NoSuchMessage, TryCreate
 from fe_twisted.protocols.imap.search import Ranges
+from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.api import DELETED, SEEN, Appended, Copied, Expunged, NewMessage, Stored
 from fe_twisted.storage.mailbox.content import store_content
 from fe_twisted.storage.mailbox.flags import make_mask
@@ -345,9 +346,9 @@ def collect_orphans(connection: apsw.Connection, limit: int) -> int:
 
 def _forget(connection: apsw.Connection, message_id: int) -> None:
     attachments = [row[0] for row in connection.execute("SELECT attachment_id FROM cuts WHERE message_id = ?", (message_id,))]
-    connection.execute("DELETE FROM grams WHERE rowid = ?", (message_id,))
     thread = connection.execute("SELECT thread FROM messages WHERE id = ?", (message_id,)).get
     connection.execute("DELETE FROM messages WHERE id = ?", (message_id,))  # headers, bodies, cuts, fields, texts go with it
+    words.forget(connection, message_id)
     forget_thread(connection, int(thread or 0))
     for attachment in attachments:
         connection.execute(

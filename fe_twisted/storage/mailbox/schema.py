@@ -7,7 +7,7 @@ FOLDER_SHIFT = 32
 UID_MASK = 0xFFFFFFFF
 
 _FIRST = """
--- Single values: mailbox_id, sealing_seed, created_at, last_uidvalidity, indexed (grams.py).
+-- Single values: mailbox_id, sealing_seed, created_at, last_uidvalidity, indexed and forgotten (words.py).
 CREATE TABLE meta(
     name TEXT PRIMARY KEY,
     value NOT NULL
@@ -127,7 +127,7 @@ CREATE TABLE texts(
     header TEXT NOT NULL,                      -- a newline, then 'name: value' and a newline for each field
     body TEXT NOT NULL
 );
--- Which message holds which three letters in a row: a filter before the exact comparison.  It follows behind (grams.py).
+-- Which message holds which three letters in a row; the second migration puts another index in its place.
 CREATE VIRTUAL TABLE grams USING fts5(
     text, content='', contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1'
 );
@@ -192,5 +192,26 @@ CREATE TABLE answers(
 CREATE INDEX answers_stored_at ON answers(stored_at);
 """
 
+_WORDS = """
+-- The full-text index (words.py).  It is made in the background; until then SEARCH compares the texts.
+DROP TABLE grams;
+DELETE FROM meta WHERE name = 'indexed';
+-- Which message has which words: 2 * its id is the header, 2 * its id + 1 the body.
+CREATE VIRTUAL TABLE terms USING fts5(
+    words, content='', contentless_delete=1, detail=none, tokenize='ascii'
+);
+-- All words of it.
+CREATE TABLE vocabulary(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    common INTEGER NOT NULL,                   -- 1: these words are on no later page
+    words BLOB NOT NULL                        -- UTF-8, a newline before each and after the last
+);
+CREATE INDEX vocabulary_common ON vocabulary(id) WHERE common;
+-- Which page of the vocabulary has which three characters in a row.
+CREATE VIRTUAL TABLE grams USING fts5(
+    words, content='', contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1'
+);
+"""
+
 #: Forward only, one transaction each; the file's ``user_version`` is how many of them it has seen.
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _WORDS)

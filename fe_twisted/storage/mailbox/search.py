@@ -1,12 +1,14 @@
 """SEARCH as one SQL statement: real AND, OR and NOT, exact answers (RFC 3501 section 6.4.4).
 
 Texts are compared after folding (:func:`fe_twisted.storage.mailbox.folded.folded`), as substrings, which is what IMAP means.
-The trigram index only names candidates; ``instr`` decides.  Every condition is two-valued (never NULL), so that NOT is right.
+The full-text index answers what lies within a word; of anything else it names candidates, and ``instr`` decides.  Every condition is
+two-valued (never NULL), so that NOT is right.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -41,15 +43,15 @@ from fe_twisted.protocols.imap.search import (
 )
 from fe_twisted.storage.mailbox.flags import load_keywords, mask_of
 from fe_twisted.storage.mailbox.folded import folded
-from fe_twisted.storage.mailbox.grams import INDEXED
 from fe_twisted.storage.mailbox.rows import entry_id, iso
 from fe_twisted.storage.mailbox.schema import UID_MASK
+from fe_twisted.storage.mailbox.words import BODY, BOTH, HEADER, INDEXED, holding, is_word
 
 #: Up to this many ranges stand in the statement itself; more go through a function with a binary search.
 MAX_INLINE_RANGES = 20
 
-#: Up to this many trigrams of a long pattern are looked up: more would not make the candidates fewer.
-MAX_GRAMS = 24
+#: Up to this many messages are looked up one by one; for more of them all messages of the folder are gone through.
+MAX_LOOKED_UP = 1000
 
 #: Seconds that the regular expressions of one search may take.
 MAX_SECONDS = 10.0
@@ -67,11 +69,13 @@ class TooLong(LimitReached):
 class _Statement:
     """What is being put together: parameters in order, and which tables the conditions need."""
 
+    connection: apsw.Connection
     keywords: tuple[str, ...]
     now: datetime.datetime
     parameters: list[object] = field(default_factory=list)
     tables: set[str] = field(default_factory=set)
     ranges: list[Ranges] = field(default_factory=list)
+    sets: list[set[Any]] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
 
     def bind(self, value: object) -> str:
@@ -104,18 +108,34 @@ def search(connection: apsw.Connection, folder_id: int, program: Key, now: datet
     :param now: aware; what OLDER and YOUNGER count from.
     :raises ValueError: the program holds such a key: a bug of the caller.
     """
-    statement = _Statement(load_keywords(connection), now)
+    if connection.in_transaction:
+        return _search(connection, folder_id, program, now)
+    # The full-text index is asked before the messages, and has to be as old as they are.
+    connection.execute("BEGIN")
+    try:
+        return _search(connection, folder_id, program, now)
+    finally:
+        connection.execute("COMMIT")
+
+
+def _search(connection: apsw.Connection, folder_id: int, program: Key, now: datetime.datetime) -> list[int]:
+    statement = _Statement(connection, load_keywords(connection), now)
     low, high = statement.bind(entry_id(folder_id, 1)), statement.bind(entry_id(folder_id, UID_MASK))
     condition = _condition(program, statement)
     if statement.ranges:
         connection.create_scalar_function("in_ranges", _in_ranges(statement.ranges), 2, deterministic=True)
+    for number, messages in enumerate(statement.sets, 1):
+        connection.create_scalar_function(f"in_set_{number}", messages.__contains__, 1, deterministic=True)  # type: ignore[arg-type] # it wants *args
     if "field_contains(" in condition:
         connection.create_scalar_function("field_contains", _field_contains, 3, deterministic=True)
     if statement.patterns:
         connection.create_scalar_function("matches", _matching(statement.patterns), 2)
     joins = "".join(_JOINS[table] for table in sorted(statement.tables))
     sql = f"SELECT e.id & {UID_MASK} FROM entries e{joins} WHERE e.id BETWEEN {low} AND {high} AND {condition} ORDER BY e.id"
-    return [uid for (uid,) in connection.execute(sql, statement.parameters)]
+    found = [uid for (uid,) in connection.execute(sql, statement.parameters)]
+    for number in range(1, len(statement.sets) + 1):
+        connection.create_scalar_function(f"in_set_{number}", None)  # else the connection would keep the set
+    return found
 
 
 def _condition(key: Key, statement: _Statement) -> str:
@@ -179,14 +199,14 @@ def _header(key: Header, statement: _Statement) -> str:
     column = _COLUMN_OF_FIELD.get(name)
     if column and value:
         statement.tables.add("f")
-        return f"({_candidates(value, statement)}instr(f.{column}, {statement.bind(value)}) > 0)"
+        return f"({_candidates(value, (HEADER,), statement)}instr(f.{column}, {statement.bind(value)}) > 0)"
     statement.tables.add("t")
     exists = f"instr(t.header, {statement.bind(chr(10) + name + ':')}) > 0"
     if not value:
         return f"({exists})"
     needle = statement.bind(value)
     return (
-        f"({_candidates(value, statement)}{exists} AND instr(t.header, {needle}) > 0"
+        f"({_candidates(value, (HEADER,), statement)}{exists} AND instr(t.header, {needle}) > 0"
         f" AND field_contains(t.header, {statement.bind(name)}, {needle}))"
     )
 
@@ -198,28 +218,47 @@ def _field_contains(*values: Any) -> bool:
 
 
 def _body(key: Body, statement: _Statement) -> str:
-    value = folded(key.value)
-    statement.tables.add("t")
-    return f"({_candidates(value, statement)}instr(t.body, {statement.bind(value)}) > 0)" if value else "1"
+    return _contains(folded(key.value), (BODY,), statement)
 
 
 def _text(key: Text, statement: _Statement) -> str:
-    value = folded(key.value)
-    statement.tables.add("t")
+    return _contains(folded(key.value), BOTH, statement)
+
+
+_TEXT_OF_PART = {HEADER: "t.header", BODY: "t.body"}
+
+
+def _contains(value: str, parts: tuple[int, ...], statement: _Statement) -> str:
+    """The condition that the value is in one of the parts of the message."""
     if not value:
         return "1"
-    needle = statement.bind(value)
-    return f"({_candidates(value, statement)}(instr(t.header, {needle}) > 0 OR instr(t.body, {needle}) > 0))"
+    found = holding(statement.connection, value, parts) if is_word(value) else None
+    if found is None:
+        statement.tables.add("t")
+        return f"({_candidates(value, parts, statement)}{_compared(parts, statement.bind(value))})"
+    sql = f"SELECT message_id FROM texts t WHERE message_id > {INDEXED} AND {_compared(parts, '?1')}"
+    found.update(message for (message,) in statement.connection.execute(sql, (value,)))
+    return _among(found, statement)
 
 
-def _candidates(value: str, statement: _Statement) -> str:
-    """A condition that the trigram index can answer and that holds for every message with the value in it; empty for short ones."""
-    grams = sorted({value[at : at + 3] for at in range(len(value) - 2)})[:MAX_GRAMS]
-    if not grams:
+def _compared(parts: tuple[int, ...], needle: str) -> str:
+    return "(" + " OR ".join([f"instr({_TEXT_OF_PART[part]}, {needle}) > 0" for part in parts]) + ")"
+
+
+def _candidates(value: str, parts: tuple[int, ...], statement: _Statement) -> str:
+    """A condition that holds for every message with the value in one of the parts; empty where the index does not know."""
+    found = holding(statement.connection, value, parts)
+    if found is None:
         return ""
-    query = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
-    found = f"SELECT rowid FROM grams WHERE grams MATCH {statement.bind(query)}"
-    return f"e.message_id IN ({found} UNION ALL SELECT message_id FROM previews WHERE message_id > {INDEXED}) AND "
+    found.update(message for (message,) in statement.connection.execute(f"SELECT message_id FROM previews WHERE message_id > {INDEXED}"))
+    return _among(found, statement) + " AND "
+
+
+def _among(messages: set[int], statement: _Statement) -> str:
+    if len(messages) > MAX_LOOKED_UP:
+        statement.sets.append(messages)
+        return f"in_set_{len(statement.sets)}(e.message_id)"
+    return f"e.message_id IN (SELECT value FROM json_each({statement.bind(json.dumps(sorted(messages)))}))"
 
 
 def _date(key: Date, statement: _Statement) -> str:

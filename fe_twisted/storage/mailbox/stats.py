@@ -52,9 +52,11 @@ def stats(connection: apsw.Connection) -> Stats:
     headers, bodies = aggregate(
         connection, "SELECT (SELECT coalesce(sum(length(data)), 0) FROM headers), (SELECT coalesce(sum(length(data)), 0) FROM bodies)"
     )
-    texts, grams = aggregate(
+    texts, *index = aggregate(
         connection,
         "SELECT (SELECT coalesce(sum(length(CAST(header AS BLOB)) + length(CAST(body AS BLOB))), 0) FROM texts),"
+        " (SELECT coalesce(sum(length(words)), 0) FROM vocabulary),"
+        " (SELECT coalesce(sum(length(block)), 0) FROM terms_data),"
         " (SELECT coalesce(sum(length(block)), 0) FROM grams_data)",
     )
     return Stats(
@@ -65,7 +67,7 @@ def stats(connection: apsw.Connection) -> Stats:
         saved_by_copies=logical - once,
         saved_by_attachments=cut - attachments,
         saved_by_compression=(whole - cut - headers - bodies) + (attachments - packed_attachments),
-        index=texts + grams,
+        index=texts + sum(index),
     )
 
 

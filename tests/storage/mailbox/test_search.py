@@ -36,10 +36,11 @@ from fe_twisted.protocols.imap.search import (
     Within,
 )
 from fe_twisted.protocols.mime.text import fold
+from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import MailboxFiles
-from fe_twisted.storage.mailbox.grams import unindexed
-from fe_twisted.storage.mailbox.local import INDEX_PAUSE, LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.words import unindexed
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, nothing_waits, run
 
 NOW = 1_790_000_000
@@ -177,7 +178,26 @@ def reference(key: Key, message: Sample, modseqs: dict[int, int]) -> bool:
     raise AssertionError(key)
 
 
-texts = st.sampled_from((*WORDS, "lorem", "ipsum", "psu", "ALPHA", "STRASSE", "a", "example.com", "nowhere", "lorem  alpha", "from1", '"'))
+texts = st.sampled_from(
+    (
+        *WORDS,
+        "lorem",
+        "ipsum",
+        "psu",
+        "ALPHA",
+        "STRASSE",
+        "a",
+        "example.com",
+        "nowhere",
+        "lorem  alpha",
+        "from1",
+        '"',
+        "m alp",
+        "om1@exam",
+        "alph",
+        ": a",
+    )
+)
 days = st.dates(datetime.date(2025, 12, 25), datetime.date(2026, 2, 5))
 ranges = st.lists(st.tuples(st.integers(1, 70), st.integers(0, 10)), max_size=30).map(
     lambda pairs: tuple(sorted({(first, first + length) for first, length in pairs}))
@@ -216,19 +236,20 @@ def disjoint(found: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     return tuple(out)
 
 
-@pytest.fixture(scope="module", params=["indexed", "the index is behind"])
+@pytest.fixture(scope="module", params=["indexed", "half of it is indexed", "nothing is indexed"])
 def filled(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LocalMailbox]:
+    at_once_, expected = {"indexed": (20, 0), "half of it is indexed": (35, 25), "nothing is indexed": (100, 60)}[request.param]
     clock = Clock()
     clock.advance(NOW)
     files = MailboxFiles(Path(tmp_path_factory.mktemp("search")))
     files.create(ID, KEY)
-    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
-    for message in SAMPLES:
-        run(mailbox.append("INBOX", [NewMessage(message.content, message.flags, message.received)]))
-    run(mailbox.append("Archive", [NewMessage(SAMPLES[0].content)]))
-    if request.param == "indexed":
-        clock.advance(INDEX_PAUSE)
-    assert (unindexed(mailbox._reader) == 0) == (request.param == "indexed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "MESSAGES", at_once_)
+        mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+        for message in SAMPLES:
+            run(mailbox.append("INBOX", [NewMessage(message.content, message.flags, message.received)]))
+        run(mailbox.append("Archive", [NewMessage(SAMPLES[0].content)]))
+    assert unindexed(mailbox._reader) == expected
     yield mailbox
     run(mailbox.close())
 

@@ -1,0 +1,254 @@
+r"""The full-text index: which message holds which words, so that a substring is found, or known not to be there, without the text.
+
+A *word* is a run of letters and digits; whatever else there is between the words (all of ASCII that is neither) separates them.  So a
+pattern without separators is in a text if and only if it is within one of its words: to find it means to find the words that have it, and
+then the messages that have these, and that is exact.  A pattern with separators is taken apart, and only those texts are compared whose
+messages hold all its pieces::
+
+    terms        which message has which words (FTS5); a row for its header, 2 * its id, and one for its body, 2 * its id + 1
+    vocabulary   all these words, in pages, b"\nabout\nabove\n"; common ones stand there once, the others once for some dozens of messages
+    grams        which three characters in a row a page of the vocabulary has (FTS5), so that few of them are looked through
+
+The index follows the messages at a distance, since it pays only for many at once; ``meta.indexed`` is the last message that is in it, and
+the texts of later ones are compared.  So answers are the same at any time.  Words of messages that are gone stay in the vocabulary until
+more messages are gone than there are (``meta.forgotten``); then all of it is made anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import accumulate, takewhile
+from typing import Any
+from zlib import crc32
+
+import apsw
+
+#: The last message in the index, as an SQL expression; 0 in a file that has never seen one.
+INDEXED = "coalesce((SELECT value FROM meta WHERE name = 'indexed'), 0)"
+
+#: So many messages, or texts of so many octets, go into the index together; a longer text goes alone.
+MESSAGES = 128
+OCTETS = 1024 * 1024
+
+#: A word in so many headers and bodies of those that go in together is a common one; much more of them than this there never are.
+COMMON = 2
+MAX_COMMON = 100_000
+
+#: Words on a page of the vocabulary.
+PAGE = 200
+
+#: Characters of a piece of a long word.  The next piece begins half a piece further, so that no pattern up to PATTERN characters is cut.
+PIECE = 64
+PATTERN = PIECE // 2 + 1
+
+#: Characters that are looked up together.
+GRAM = 3
+#: Up to this many trigrams of a long pattern are looked up: more would not make the pages fewer.
+MAX_GRAMS = 24
+#: So many words may have the pattern; for more it is better to compare texts.
+MAX_WORDS = 500
+
+#: Messages that are gone before it is asked whether the vocabulary should be made anew, each time.
+FORGOTTEN = 1000
+
+#: The parts of a message.
+HEADER, BODY = 0, 1
+BOTH = (HEADER, BODY)
+
+_SEPARATORS = bytes(octet for octet in range(128) if not chr(octet).isalnum())
+_SPACES = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
+
+
+def words_of(text: str) -> set[bytes]:
+    """The distinct words of a folded text; of a long one the pieces."""
+    found = set(text.encode().translate(_SPACES).split())
+    if max(map(len, found), default=0) > PIECE:
+        for word in [word for word in found if len(word) > PIECE]:
+            found.discard(word)
+            found.update(_pieces(word.decode()))
+    return found
+
+
+def _pieces(word: str) -> Iterator[bytes]:
+    return (word[at : at + PIECE].encode() for at in range(0, max(1, len(word) - PIECE // 2), PIECE // 2))
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+def is_word(pattern: str) -> bool:
+    """Whether :func:`holding` is exact for this folded pattern: it lies within a word, and within a piece of it."""
+    octets = pattern.encode()
+    return 0 < len(pattern) <= PATTERN and octets.translate(None, _SEPARATORS) == octets
+
+
+def holding(connection: apsw.Connection, pattern: str, parts: tuple[int, ...]) -> set[int] | None:
+    """The indexed messages that hold all pieces of a folded pattern, each in one of the parts; None when the index is of no use for it.
+
+    To be called in a transaction, in which :data:`INDEXED` is asked for too.
+    """
+    found: set[int] | None = None
+    for needle in _needles(pattern):
+        words = _words_with(connection, needle)
+        if len(words) <= MAX_WORDS:
+            some = _with_words(connection, words, parts)
+            found = some if found is None else found & some
+            if not found:
+                break
+    return found
+
+
+def _needles(pattern: str) -> list[str]:
+    """The words of a pattern, with a newline for a beginning or an end that is known; the longest first, and none that is too short."""
+    words = pattern.encode().translate(_SPACES).decode().split(" ")
+    found = set()
+    for number, word in enumerate(words):
+        if word:
+            end = "\n" if number < len(words) - 1 and len(word) <= PATTERN else ""
+            found.add(("\n" if number else "") + word[:PATTERN] + end)
+    return sorted((needle for needle in found if len(needle) >= GRAM), key=len, reverse=True)
+
+
+def _words_with(connection: apsw.Connection, needle: str) -> set[str]:
+    """The words of which this is part; once they are too many, not all."""
+    grams = sorted({needle[at : at + GRAM] for at in range(len(needle) - GRAM + 1)})[:MAX_GRAMS]
+    query = " AND ".join([f'"{gram}"' for gram in grams])
+    octets = needle.encode()
+    found: set[bytes] = set()
+    pages: Iterator[Any] = connection.execute(
+        "SELECT words FROM vocabulary WHERE id IN (SELECT rowid FROM grams WHERE grams MATCH ?)", (query,)
+    )
+    for (words,) in pages:
+        if len(found) > MAX_WORDS:
+            break
+        at = words.find(octets)
+        while at >= 0:
+            # A newline of the needle is the one before the word, or the one after it.
+            inside = at + (octets[0] == 10)
+            end = words.index(b"\n", inside)
+            found.add(words[words.rindex(b"\n", 0, inside) + 1 : end])
+            at = words.find(octets, end)
+    return {word.decode() for word in found}
+
+
+def _with_words(connection: apsw.Connection, words: set[str], parts: tuple[int, ...]) -> set[int]:
+    """The messages that have one of the words in one of the parts."""
+    found: set[int] = set()
+    for word in words:
+        rows: Iterator[Any] = connection.execute("SELECT rowid FROM terms WHERE terms MATCH ?", (f'"{word}"',))
+        found.update([row >> 1 for (row,) in rows if row & 1 in parts])
+    return found
+
+
+# -- bringing in ----------------------------------------------------------------------------------
+
+
+def index_some(connection: apsw.Connection) -> int:
+    """Bring the next messages into the index if there are enough for which it pays; returns how many, 0 when there are not."""
+    rows: list[Any] = connection.execute(
+        "SELECT message_id, octet_length(header) + octet_length(body) FROM texts"
+        f" WHERE message_id > {INDEXED} ORDER BY message_id LIMIT {MESSAGES}"
+    ).fetchall()
+    sums = list(accumulate(octets for _, octets in rows))
+    if len(rows) < MESSAGES and (not sums or sums[-1] < OCTETS):
+        return 0
+    count = max(1, sum(1 for _ in takewhile(lambda octets: octets <= OCTETS, sums)))
+    _bring_in(connection, rows[0][0], rows[count - 1][0])
+    connection.execute("INSERT OR REPLACE INTO meta(name, value) VALUES('indexed', ?)", (rows[count - 1][0],))
+    return count
+
+
+def _bring_in(connection: apsw.Connection, first: int, last: int) -> None:
+    counts: Counter[bytes] = Counter()
+    rows: list[tuple[int, str]] = []
+    texts: list[Any] = connection.execute(
+        "SELECT message_id, header, body FROM texts WHERE message_id BETWEEN ? AND ? ORDER BY message_id", (first, last)
+    ).fetchall()
+    for message, header, body in texts:
+        for part, text in ((HEADER, header), (BODY, body)):
+            words = words_of(text)
+            counts.update(words)
+            rows.append((2 * message + part, b" ".join(words).decode()))
+    connection.executemany("INSERT INTO terms(rowid, words) VALUES(?, ?)", rows)
+    _learn(connection, counts)
+
+
+def _learn(connection: apsw.Connection, counts: Counter[bytes]) -> None:
+    """Put the words that are not among the common ones into the vocabulary."""
+    known: set[bytes] = set()
+    pages: Iterator[Any] = connection.execute("SELECT words FROM vocabulary WHERE common")
+    for (words,) in pages:
+        known.update(words[1:-1].split(b"\n"))
+    fresh = counts.keys() - known
+    common = {word for word in fresh if counts[word] >= COMMON} if len(known) < MAX_COMMON else set()
+    # Words of a language apart from numbers, names of machines and signatures: what is looked for is on pages of one kind, as a rule.
+    letters = {word for word in fresh if word.isalpha()}
+    for words in (common, letters - common, fresh - letters - common):
+        _write(connection, sorted(words), words is common)
+
+
+def _write(connection: apsw.Connection, words: list[bytes], common: bool) -> None:
+    for at in range(0, len(words), PAGE):
+        page = b"\n" + b"\n".join(words[at : at + PAGE]) + b"\n"
+        connection.execute("INSERT INTO vocabulary(common, words) VALUES(?, ?)", (common, page))
+        connection.execute("INSERT INTO grams(rowid, words) VALUES(?, ?)", (connection.last_insert_rowid(), page.decode()))
+
+
+# -- forgetting -----------------------------------------------------------------------------------
+
+
+def forget(connection: apsw.Connection, message_id: int) -> None:
+    """A message is removed for good."""
+    connection.execute("DELETE FROM terms WHERE rowid IN (?, ?)", (2 * message_id + HEADER, 2 * message_id + BODY))
+    connection.execute("INSERT INTO meta(name, value) VALUES('forgotten', 1) ON CONFLICT(name) DO UPDATE SET value = value + 1")
+    forgotten = int(connection.execute("SELECT value FROM meta WHERE name = 'forgotten'").get)
+    if forgotten % FORGOTTEN == 0 and forgotten >= int(connection.execute("SELECT count(*) FROM messages").get):
+        _begin_anew(connection)
+
+
+def _begin_anew(connection: apsw.Connection) -> None:
+    """Empty the index; it is made again like that of a file that has never seen one."""
+    connection.execute("INSERT INTO terms(terms) VALUES('delete-all')")
+    connection.execute("INSERT INTO grams(grams) VALUES('delete-all')")
+    connection.execute("DELETE FROM vocabulary")
+    connection.execute("DELETE FROM meta WHERE name IN ('indexed', 'forgotten')")
+
+
+# -- checking -------------------------------------------------------------------------------------
+
+
+def unindexed(connection: apsw.Connection) -> int:
+    """How many messages are not yet in the index."""
+    return int(connection.execute(f"SELECT count(*) FROM previews WHERE message_id > {INDEXED}").get)
+
+
+def problems(connection: apsw.Connection) -> Iterator[str]:
+    """What is wrong with the index, as sentences: it is compared with the texts.  Makes a temporary table."""
+    for table in ("terms", "grams"):
+        try:
+            list(connection.execute(f"INSERT INTO {table}({table}, rank) VALUES('integrity-check', 0)"))
+        except apsw.Error as error:
+            yield f"the full-text index is damaged in {table}: {error}"
+    vocabulary: set[bytes] = set()
+    pages: Iterator[Any] = connection.execute("SELECT words FROM vocabulary")
+    for (page,) in pages:
+        vocabulary.update(page[1:-1].split(b"\n"))
+    listed: dict[int, int] = {}
+    connection.execute("CREATE VIRTUAL TABLE temp.term_rows USING fts5vocab(main, terms, instance)")
+    try:
+        rows: Iterator[Any] = connection.execute("SELECT term, doc FROM temp.term_rows")
+        for term, row in rows:
+            word = term.encode()
+            listed[row] = listed.get(row, 0) + crc32(word)
+            if word not in vocabulary:
+                yield f"a word of row {row} is not in the vocabulary"
+    finally:
+        connection.execute("DROP TABLE temp.term_rows")
+    texts: Iterator[Any] = connection.execute(f"SELECT message_id, header, body FROM texts WHERE message_id <= {INDEXED}")
+    for message, header, body in texts:
+        for part, text in ((HEADER, header), (BODY, body)):
+            if listed.pop(2 * message + part, 0) != sum(map(crc32, words_of(text))):
+                yield f"the words of message {message} in the full-text index are not those of its text"
+    for row in sorted(listed):
+        yield f"the full-text index has row {row} of a message that is not there, or not yet"

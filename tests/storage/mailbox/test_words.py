@@ -1,0 +1,233 @@
+"""The full-text index follows the messages, and nobody can tell by the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+
+from fe_twisted.protocols.imap.search import Body, Header, Text
+from fe_twisted.storage.mailbox import files as files_module
+from fe_twisted.storage.mailbox import words
+from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.folded import folded
+from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.messages import store_message
+from fe_twisted.storage.mailbox.rows import count_again, entry_id
+from fe_twisted.storage.mailbox.schema import MIGRATIONS
+from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
+from tests.storage.mailbox.samples import ALL, add, folder_id, mail
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many messages go into the index together."""
+    monkeypatch.setattr(words, "MESSAGES", 4)
+    return 4
+
+
+def indexed(mailbox: LocalMailbox) -> int:
+    return int(mailbox._reader.execute("SELECT count(*) FROM terms").get) // 2
+
+
+def test_a_message_is_found_before_and_after_it_is_indexed(mailbox: LocalMailbox, few: int, clock: Clock) -> None:
+    add(mailbox, mail(1, b"a needle in the hay\r\n"), mail(2))
+    inbox = folder_id(mailbox)
+    assert indexed(mailbox) == 0
+    assert run(mailbox.search(inbox, Body("needle"))) == [1]
+    add(mailbox, mail(3), mail(4))
+    assert indexed(mailbox) == 4
+    assert run(mailbox.search(inbox, Body("needle"))) == [1]
+    assert run(mailbox.search(inbox, Text("number 2"))) == [2]
+    assert not clock.getDelayedCalls(), "nothing is left to do"
+
+
+def test_many_are_indexed_and_a_few_are_left(mailbox: LocalMailbox, few: int) -> None:
+    add(mailbox, *(mail(number) for number in range(3 * few + 1)))
+    assert indexed(mailbox) == 3 * few
+    assert len(run(mailbox.search(folder_id(mailbox), Body("hello")))) == 3 * few + 1
+
+
+def test_long_texts_go_a_few_at_a_time(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(mailbox, *(mail(number, b"word " * 400) for number in range(4)), mail(4, b"long " * 4000), mail(5))
+    monkeypatch.setattr(words, "OCTETS", 5_000)
+    with mailbox._writer.connection as connection:
+        found = [words.index_some(connection) for _ in range(5)]
+    assert found == [2, 2, 1, 0, 0]
+    assert run(mailbox.search(folder_id(mailbox), Body("long"))) == [5]
+
+
+def test_long_texts_do_not_wait_for_others(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "OCTETS", 5_000)
+    add(mailbox, mail(1, b"long " * 4000))
+    assert indexed(mailbox) == 1
+
+
+def test_what_is_removed_before_it_is_indexed_never_is(mailbox: LocalMailbox, few: int) -> None:
+    add(mailbox, mail(1), mail(2), flags=frozenset({"\\Deleted"}))
+    run(mailbox.expunge(folder_id(mailbox), None))
+    assert run(mailbox.check_consistency()) == []
+    add(mailbox, *(mail(number) for number in range(3, 3 + few)))
+    assert indexed(mailbox) == few
+
+
+def test_what_was_left_is_indexed_at_the_next_opening(files: MailboxFiles, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, *map(mail, range(4)))
+    run(mailbox.close())
+    monkeypatch.setattr(words, "MESSAGES", 4)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    assert indexed(mailbox) == 4
+    run(mailbox.close())
+    assert files.check(ID, KEY) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("DELETE FROM terms WHERE rowid = 3", "the words of message 1 in the full-text index are not those of its text"),
+        (
+            "INSERT INTO terms(rowid, words) VALUES(99, 'number')",
+            "the full-text index has row 99 of a message that is not there, or not yet",
+        ),
+        ("DELETE FROM grams WHERE rowid = 1", "page 1 of the vocabulary is not in the trigram index"),
+        (
+            "UPDATE vocabulary SET words = CAST(replace(CAST(words AS TEXT), 'hello', 'h') AS BLOB)",
+            "a word of row 3 is not in the vocabulary",
+        ),
+    ],
+)
+def test_the_check_notices(files: MailboxFiles, clock: Clock, few: int, damage: str, sentence: str) -> None:
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, *map(mail, range(4)))
+    mailbox._writer.connection.execute(damage)
+    run(mailbox.close())
+    assert sentence in files.check(ID, KEY)
+
+
+def test_a_failure_is_tried_again_with_the_next_message(
+    mailbox: LocalMailbox, few: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "index_some", lambda connection: 1 / 0)
+        add(mailbox, *map(mail, range(4)))
+    assert indexed(mailbox) == 0
+    add(mailbox, mail(5))
+    assert indexed(mailbox) == 4
+
+
+def test_when_more_is_gone_than_there_is_it_is_made_anew(mailbox: LocalMailbox, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "FORGOTTEN", 2)
+    add(mailbox, *(mail(number, b"gone%d\r\n" % number) for number in range(4)), flags=frozenset({"\\Deleted"}))
+    add(mailbox, *(mail(number, b"kept\r\n") for number in range(4, 8)))
+    inbox = folder_id(mailbox)
+    vocabulary = "SELECT count(*) FROM vocabulary WHERE instr(words, CAST(? AS BLOB))"
+    run(mailbox.expunge(inbox, ((1, 3),)))
+    assert mailbox._reader.execute(vocabulary, ("gone1",)).get == 1
+    run(mailbox.expunge(inbox, None))
+    assert indexed(mailbox) == 4
+    assert mailbox._reader.execute(vocabulary, ("gone1",)).get == 0
+    assert mailbox._reader.execute(vocabulary, ("kept",)).get == 1
+    assert run(mailbox.search(inbox, Body("kept"))) == [5, 6, 7, 8]
+    assert run(mailbox.search(inbox, Body("gone"))) == []
+
+
+def old_message(connection: apsw.Connection, uid: int, content: bytes) -> None:
+    """As the first version put it into INBOX."""
+    message_id, size = store_message(connection, content)
+    connection.execute(
+        "INSERT INTO entries(id, message_id, flags, modseq, day, received_at, internaldate, saved_at)"
+        " VALUES(?, ?, 0, ?, 739000, '2024-04-22T10:00:00Z', CAST('22-Apr-2024 10:00:00 +0000' AS BLOB), '2024-04-22T10:00:00Z')",
+        (entry_id(1, uid), message_id, uid + 1),
+    )
+    connection.execute("UPDATE folders SET uidnext = ?1 + 1, modseq = ?1 + 1 WHERE id = 1", (uid,))
+    count_again(connection, 1, messages=1, octets=size, unseen=1, deleted=0)
+
+
+def test_a_file_of_the_first_version_is_indexed_again(files: MailboxFiles, clock: Clock, few: int) -> None:
+    """With mail in it, some of which was in the index of that time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files_module, "MIGRATIONS", MIGRATIONS[:1])
+        files.create(ID, KEY)
+        with files.open(ID, KEY) as connection:
+            for number in range(1, 10):
+                old_message(connection, number, mail(number, b"body%d of all\r\n" % number))
+            connection.execute("INSERT INTO grams(rowid, text) SELECT message_id, header || body FROM texts WHERE message_id < 7")
+            connection.execute("INSERT INTO meta(name, value) VALUES('indexed', 6)")
+        connection.close()
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    assert indexed(mailbox) == 8
+    inbox = folder_id(mailbox)
+    assert run(mailbox.search(inbox, Body("body7"))) == [7]
+    assert run(mailbox.search(inbox, Body("ODY"))) == list(range(1, 10))
+    assert run(mailbox.search(inbox, Header("subject", "number 9"))) == [9]
+    run(mailbox.close())
+    assert files.check(ID, KEY) == []
+
+
+letters = st.sampled_from("ab1 \n.-ßé日")
+texts = st.text(letters, max_size=30) | st.text(st.sampled_from("abc"), min_size=60, max_size=200)
+
+
+@given(texts, st.text(letters, min_size=1, max_size=8), st.integers(0, 150), st.integers(1, words.PATTERN))
+def test_a_pattern_is_in_a_text_when_it_is_in_one_of_its_words(text: str, pattern: str, start: int, length: int) -> None:
+    for looked_for in (pattern, text[start : start + length]):
+        if words.is_word(looked_for):
+            assert any(looked_for.encode() in word for word in words.words_of(text)) == (looked_for in text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=6), st.lists(st.text(letters, min_size=1, max_size=6), max_size=6), st.data())
+def test_what_the_index_says_of_any_pattern(bodies: list[str], patterns: list[str], data: st.DataObject) -> None:
+    connection = apsw.Connection(":memory:")
+    for migration in MIGRATIONS:
+        for _ in connection.execute(migration):
+            pass
+    connection.pragma("foreign_keys", False)
+    stored = [folded(body) for body in bodies]
+    for number, body in enumerate(stored, 1):
+        connection.execute("INSERT INTO texts(message_id, header, body) VALUES(?, '\nsubject: x\n', ?)", (number, body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "MESSAGES", data.draw(st.integers(1, 2)))
+        patch.setattr(words, "PAGE", 2)
+        while words.index_some(connection):
+            pass
+    last = connection.execute(f"SELECT {words.INDEXED}").get
+    cut = [body[at : at + 12] for body in stored for at in (0, 3, 70)]
+    for pattern in {folded(pattern) for pattern in patterns + cut} - {""}:
+        there = {number for number, body in enumerate(stored, 1) if pattern in body and number <= last}
+        found = words.holding(connection, pattern, (words.BODY,))
+        if words.is_word(pattern) and len(pattern) >= words.GRAM:
+            assert found == there
+        elif found is not None:
+            assert there <= found
+
+
+def test_large_messages_are_prepared_in_a_thread(files: MailboxFiles, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "OCTETS", 100_000_000)  # none of them goes into the index, which has threads too
+    threads: list[int] = []
+
+    def counted(function: Callable[[], Any]) -> Deferred[Any]:
+        threads.append(1)
+        return execute(function)
+
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, counted, clock, nothing_waits))
+    used: list[int] = []
+    for body in (b"small\r\n", b"x" * 100_000, b"y" * 3_000_000):
+        threads.clear()
+        add(mailbox, mail(1, body))
+        used.append(len(threads))
+    assert used == [1, 2, 2]
+    assert run(mailbox.search(folder_id(mailbox), Body("yyy"))) == [3]
+    run(mailbox.store(folder_id(mailbox), ALL, "add", frozenset({"\\Seen"})))
+    run(mailbox.close())
+    assert files.check(ID, KEY) == []
