@@ -163,6 +163,8 @@ def build(
     try:
         if settings.role == "primary" and not worker:
             here = _here(base)
+            if orders is not None or here.home is not None:
+                _expect_location(base)
         elif not worker:
             settings.queue_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         links = make_links(settings, reactor, base.identity, base.secrets, worker=bool(worker))
@@ -203,6 +205,22 @@ def _here(base: Base) -> Here:
     mailboxes = OpenMailboxes(home.guard(opener) if home else opener, base.reactor, grace=settings.session_grace_seconds)
     gate = Gate()
     return Here(claimed, spool, mailboxes, Deliver(mailboxes, spool, store.files.exists, gate), gate, home)
+
+
+def _expect_location(base: Base) -> None:
+    """Where several processes ask the directory whose mailbox is where, it has to know this primary by its name.
+
+    :raises BadSettings: it knows it by another one.
+    """
+    settings = base.settings
+    strays = base.store.accounts.strays(settings.elsewhere().keys())
+    if strays:
+        name = max(strays, key=lambda each: strays[each])
+        number = f"{strays[name]} mailbox" + ("es" if strays[name] > 1 else "")
+        raise BadSettings(
+            f"the directory calls the primary with the {number} of this box {name}, and the setting location says {settings.location}; "
+            f'write location = "{name}", or rename it: forwardemail directory rename-location {name} {settings.location}'
+        )
 
 
 def _connect(

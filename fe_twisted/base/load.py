@@ -143,6 +143,13 @@ def _wrong(setting: Setting, value: Any) -> str:
     return _wrong_text(setting.name, value)
 
 
+def wrong_location_name(value: str) -> str:
+    """What is wrong with the name of a location; empty when nothing is."""
+    if _LOCATION.fullmatch(value):
+        return ""
+    return f"{show(value)} is not a location; write up to 32 small letters, digits and hyphens, such as paris-1"
+
+
 def _wrong_text(name: str, value: str) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         return "control characters are not allowed in it; take them out"
@@ -152,8 +159,8 @@ def _wrong_text(name: str, value: str) -> str:
         return "a file name is needed; leave the line out for the default"
     if name == "directory_url" and value:
         return _wrong_url(value)
-    if name == "location" and not _LOCATION.fullmatch(value):
-        return f"{show(value)} is not a location; write up to 32 small letters, digits and hyphens, such as paris-1"
+    if name == "location":
+        return wrong_location_name(value)
     if name == "primary" and value:
         return _wrong_primary(value)
     if name == "redis_url" and value:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import os
+import re
 import stat
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 
 from fe_twisted import __version__
+from fe_twisted.app.claim import claim
 from fe_twisted.app.cli import cli, run
 from fe_twisted.app.store import opened
 from fe_twisted.app.waiting import Sum, look, total
@@ -91,7 +94,8 @@ def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[
 
 def test_the_verbs_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path, _ in verbs()} == {
-        "init", "check", "config describe", "directory copy", "version", "domain add", "domain list", "domain remove",
+        "init", "check", "config describe", "directory copy", "directory rename-location", "version",
+        "domain add", "domain list", "domain remove",
         "alias add", "alias list", "alias show", "alias remove", "alias password", "alias set", "alias move",
         "alias disable", "alias enable", "mailbox check", "mailbox stats", "mailbox export", "link token", "link join", "reload", "status",
     }  # fmt: skip
@@ -291,6 +295,30 @@ def test_check_names_mail_that_could_not_be_stored(shell: Shell, alias: str) -> 
     details = [each["detail"] for each in beside["checks"] if each["status"] == "problem"]
     assert len(details) == 1
     assert "me@example.org: 1 message set aside" in details[0] and found.mailbox_id in details[0]
+
+
+def test_a_primary_gets_another_name(shell: Shell, alias: str) -> None:
+    """Only where it is, with its server stopped, and to a name that nobody has."""
+    rename = ("directory", "rename-location")
+    assert shell.json(*rename, "local", "One!", status=1)["code"] == "bad_settings"
+    assert shell.json(*rename, "two", "three", status=1)["code"] == "refused"
+    assert shell.json(*rename, "local", "local", status=1)["code"] == "already_exists"
+    claimed = claim(shell.data)
+    busy = shell.json(*rename, "local", "one", status=1)
+    assert busy["code"] == "busy" and "stop it first" in busy["error"]
+    os.close(claimed)
+    assert shell.json("alias", "show", "me@example.org")["location"] == "local"
+    assert shell.json(*rename, "local", "one") == {"aliases": 1, "location": "one"}
+    assert shell.json("alias", "show", "me@example.org")["location"] == "one"
+    with shell.config.open("a") as file:
+        file.write('location = "two"\nprimaries = ["three=wss://three.example.org:7443"]\n')
+    assert shell.json(*rename, "two", "three", status=1)["code"] == "refused"
+    said = shell(*rename, "one", "two")
+    assert "1 alias is at two now." in said and "location =" not in said
+    with shell.config.open("a") as file:
+        file.write('role = "secondary"\nprimary = "wss://one.example.org:7443"\ndirectory_url = "postgresql://a@/b"\n')
+    shell.config.write_text(re.sub("(?m)^primaries.*$", "", shell.config.read_text()))
+    assert shell.json(*rename, "two", "four", status=1)["code"] == "refused"
 
 
 def test_check_finds_what_is_wrong(shell: Shell, alias: str) -> None:

@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from fe_twisted.app.claim import claim
+from fe_twisted.app.cli import run
 from fe_twisted.app.setup import create
+from fe_twisted.app.store import opened
 from fe_twisted.base.errors import BadSettings
+from fe_twisted.base.load import load
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -92,6 +95,32 @@ def test_two_servers_never_share_a_data_folder(tmp_path: Path, more: str) -> Non
     os.close(claimed)
     assert done.returncode == 1
     assert f"another server is running with the data folder {data}" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("more", ["workers = 2", "workers = 0\nlink_port = 4190", "workers = 0"])
+def test_a_primary_that_the_directory_knows_by_another_name_is_told_so(tmp_path: Path, more: str) -> None:
+    """With workers or links nobody would find the mailboxes. All in one process has nobody to ask: there they are, as before."""
+    data = tmp_path / "data"
+    now = datetime.datetime.now(datetime.UTC)
+    made = create(data, hostname="localhost", development=True, port_offset=free_offset(), example=True, now=now)
+    with made.settings.file.open("a") as file:
+        file.write(f'imap_port = 0\nimaps_port = 0\nlocation = "paris"\n{more}\n')
+    assert run(["link", "token", "--config", str(made.settings.file)]) == 0
+    if more == "workers = 0":
+        settings = load(made.settings.file, {})
+        with opened(settings) as store:
+            assert store.accounts.strays(()), "so it is that which is not looked at"
+        done = twistd(data, "--pidfile", str(tmp_path / "pid"))
+        assert done.returncode == 0, done
+        process = int((tmp_path / "pid").read_text())
+        os.kill(process, signal.SIGTERM)
+        _until(lambda: not (tmp_path / "pid").exists())
+        return
+    done = twistd(data, "-n", "--pidfile=")
+    assert done.returncode == 1
+    assert "forwardemail directory rename-location local paris" in done.stderr
+    assert 'location = "local"' in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -139,6 +140,25 @@ class Accounts:
         :raises Busy: it has one meanwhile; nothing was changed.
         """
         return self._directory.place_alias(address, location)
+
+    def rename_location(self, old: str, new: str) -> int:
+        """Give a primary another name; returns how many aliases it has.  No process may have its mailboxes open meanwhile.
+
+        :raises NotFound: it has no alias.
+        :raises AlreadyExists: another one is called so.
+        """
+        return self._directory.rename_location(old, new)
+
+    def strays(self, known: Collection[str]) -> dict[str, int]:
+        """Mailboxes whose files are here and whose location is neither this primary's nor one of ``known``, by location.
+
+        Empty when any alias is at this primary: then its name is right.
+        """
+        if self._location in self._directory.locations():
+            return {}
+        here = set(self._files.ids())
+        elsewhere = self._directory.elsewhere(self._location) if here else {}
+        return dict(Counter(place for id, place in elsewhere.items() if place not in known and id in here))
 
     def aliases(self, domain: str | None = None) -> list[Alias]:
         """All, or those of one domain, by address.

@@ -129,6 +129,16 @@ class Directory(Protocol):
         :raises Refused: it is at a third place; nothing was changed.
         """
 
+    def locations(self) -> dict[str, int]:
+        """The number of aliases of each location, those without a mailbox included."""
+
+    def rename_location(self, old: str, new: str) -> int:
+        """Give the primary of a location another name, in all its aliases at once; returns how many there are.
+
+        :raises NotFound: no alias is there.
+        :raises AlreadyExists: aliases are at the new one already; nothing was changed.
+        """
+
     def place_alias(self, address: str, location: str) -> Alias:
         """Say which primary will have the mailbox of an alias that has none yet.
 

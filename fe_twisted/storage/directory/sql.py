@@ -256,6 +256,25 @@ class SqlDirectory:
                 raise Refused(f"the mailbox is at {found} and not at {replaces}")
             connection.execute(update(aliases).where(aliases.c.mailbox_id == mailbox_id).values(location=location))
 
+    def locations(self) -> dict[str, int]:
+        """The number of aliases of each location, those without a mailbox included."""
+        return dict(tuple(row) for row in self._read(statements.LOCATIONS))
+
+    def rename_location(self, old: str, new: str) -> int:
+        """Give the primary of a location another name, in all its aliases at once; returns how many there are.
+
+        :raises NotFound: no alias is there.
+        :raises AlreadyExists: aliases are at the new one already; nothing was changed.
+        """
+        with self._write() as connection:
+            found = dict(tuple(row) for row in connection.execute(statements.LOCATIONS))
+            if old not in found:
+                raise NotFound(f"no alias is at {old}; there are: {', '.join(sorted(found)) or 'none'}")
+            if new in found:
+                raise AlreadyExists(f"{found[new]} aliases are at {new} already; two primaries cannot become one by a name")
+            connection.execute(update(aliases).where(aliases.c.location == old).values(location=new))
+            return int(found[old])
+
     def place_alias(self, address: str, location: str) -> Alias:
         """Say which primary will have the mailbox of an alias that has none yet.
 

@@ -4,7 +4,7 @@ look-up.
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, func, literal_column, select, update
 
 from fe_twisted.storage.directory.schema import aliases, domains, key_slots, meta
 
@@ -47,6 +47,7 @@ OWNER = select(*ALIAS).where(AT_HOME, aliases.c.mailbox_id == bindparam("mailbox
 ELSEWHERE = select(aliases.c.mailbox_id, aliases.c.location).where(
     aliases.c.mailbox_id.is_not(None), aliases.c.location != bindparam("location")
 )
+LOCATIONS = select(aliases.c.location, func.count()).group_by(aliases.c.location)
 # In these two the constants are written out, so that the planner sees which partial index has just these rows in this order.
 POSTMASTER_NAMED = select(*ALIAS).where(AT_HOME, aliases.c.local == literal_column("'postmaster'")).order_by(aliases.c.domain_id).limit(1)
 POSTMASTER_OLDEST = (

@@ -424,6 +424,18 @@ def test_a_mailbox_at_another_primary_is_made_and_deleted_there(accounts: Accoun
     assert not files.exists(mailbox_id)
 
 
+def test_a_primary_that_the_directory_knows_by_another_name(accounts: Accounts, directory: SqlDirectory, files: MailboxFiles) -> None:
+    accounts.new_password(HELLO)
+    renamed = Accounts(directory, files, location="one")
+    assert accounts.strays(()) == {} and renamed.strays(()) == {"local": 1}
+    assert renamed.strays(["local"]) == {}, "that is another primary, and the file may be left of a move"
+    assert accounts.rename_location("local", "one") == len(accounts.aliases())
+    assert renamed.strays(()) == {}
+    assert accounts.strays(()) == {"one": 1}
+    there = MailboxFiles(files.directory.with_name("elsewhere"))
+    assert Accounts(directory, there, location="three").strays(()) == {}, "a new primary has no mailbox yet"
+
+
 def test_a_box_without_mailboxes_makes_none(directory: SqlDirectory, files: MailboxFiles, accounts: Accounts) -> None:
     nowhere = Accounts(directory, files, location="")
     with pytest.raises(Refused, match="say which primary"):

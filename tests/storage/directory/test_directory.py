@@ -350,6 +350,23 @@ def test_a_mailbox_changes_its_location_if_it_is_where_it_was(directory: SqlDire
     assert found is not None and found.location == "two" and directory.generation() == generation
 
 
+def test_a_location_gets_another_name(directory: SqlDirectory) -> None:
+    alias = directory.add_alias("hello@example.com", "local")
+    directory.add_alias("empty@example.com", "local")
+    directory.add_alias("other@example.com", "two")
+    directory.set_mailbox(alias.id, "a" * 24, b"public", [])
+    assert directory.locations() == {"local": 2, "two": 1}
+    generation = directory.generation()
+    with pytest.raises(AlreadyExists, match="1 aliases are at two"):
+        directory.rename_location("local", "two")
+    with pytest.raises(NotFound, match="local, two"):
+        directory.rename_location("three", "four")
+    assert directory.locations() == {"local": 2, "two": 1} and directory.generation() == generation
+    assert directory.rename_location("local", "one") == 2
+    assert directory.locations() == {"one": 2, "two": 1} and directory.generation() > generation
+    assert directory.elsewhere("one") == {}
+
+
 def test_an_alias_without_a_mailbox_is_placed(directory: SqlDirectory) -> None:
     alias = directory.add_alias("hello@example.com")
     assert directory.place_alias("Hello@Example.com", "two").location == "two"
