@@ -212,6 +212,10 @@ _REQUEST = struct.Struct(">BBBIBB")
 _REQUEST_MIDDLE = struct.Struct(">BIBIBI")
 _REQUEST_PREFIX = b"\x88\x03\x1a"
 
+#: An array of five: 8, a text of 24 octets, two 64-bit integers, and null.
+_NOTIFY = struct.Struct(">BBBB24sBQBQB")
+_NOTIFY_PREFIX = b"\x85\x08\x78\x18"
+
 
 def encode(frame: Frame) -> bytes:
     """The frame as bytes; what is not within the limits is the caller's bug."""
@@ -221,6 +225,8 @@ def encode(frame: Frame) -> bytes:
         return _CREDIT.pack(0x83, 6, 0x1A, frame.id, 0x1A, frame.octets)
     if isinstance(frame, Request):
         return _encode_request(frame)
+    if isinstance(frame, Notify) and frame.keywords is None and len(frame.mailbox) == 24:
+        return _NOTIFY.pack(0x85, 8, 0x78, 24, frame.mailbox.encode(), 0x1B, frame.folder, 0x1B, frame.modseq, 0xF6)
     return cbor2.dumps([frame.kind, *(getattr(frame, name) for name in frame.__slots__)])
 
 
@@ -280,7 +286,7 @@ def _decode_data(message: bytes) -> Data:
 
 
 def _quickly(message: bytes) -> list[Any] | None:
-    """The fields of a ``Credit`` or ``Request`` in the form that is written here; None for every other."""
+    """The fields of a ``Credit``, ``Request`` or ``Notify`` in the form that is written here; None for every other."""
     if len(message) > MAX_MESSAGE:
         return None
     try:
@@ -289,6 +295,9 @@ def _quickly(message: bytes) -> list[Any] | None:
             return [kind, number, octets] if form == 0x1A else None
         if message[:3] == _REQUEST_PREFIX:
             return _request_fields(message)
+        if message[:4] == _NOTIFY_PREFIX and len(message) == _NOTIFY.size:
+            _, kind, _, _, mailbox, first, folder, second, modseq, words = _NOTIFY.unpack(message)
+            return [kind, mailbox.decode(), folder, modseq, None] if (first, second, words) == (0x1B, 0x1B, 0xF6) else None
     except (struct.error, IndexError, UnicodeDecodeError):
         pass
     return None

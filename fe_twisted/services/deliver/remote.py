@@ -109,7 +109,7 @@ class RemoteDeliver:
         except errors.PrimaryAway as error:
             log.warning("deliver.away", link=link.name, delivery=delivery_id.hex(), reason=error.reason)
             return False
-        log.event("deliver.sent", link=link.name, mailbox=alias.mailbox_id, delivery=delivery_id.hex(), octets=len(content))
+        log.debug("deliver.sent", link=link.name, mailbox=alias.mailbox_id, delivery=delivery_id.hex(), octets=len(content))
         return True
 
     async def _all(self) -> None:

@@ -74,7 +74,7 @@ class BesideReader(Reader):
         self._told = told
         self._known = known
         self._learn = learn
-        self._path = reading.filename
+        self._paths = [reading.filename + suffix for suffix in ("", "-wal", "-shm")]
         self._files = self._look()
 
     @property
@@ -124,7 +124,7 @@ class BesideReader(Reader):
 
     def _look(self) -> list[tuple[int, int]]:
         """Which files have the names."""
-        return [_identity(self._path + suffix) for suffix in ("", "-wal", "-shm")]
+        return [_identity(path) for path in self._paths]
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -295,7 +295,7 @@ class DirectMailbox(RemoteMailbox):
 
     async def poll(self) -> int:
         """See the interface.  Waiting mail lies beside the mailbox, so it is seen here; the first time, the primary looks."""
-        if self._polled and self._same_place() and not self._files.temporary_path(self.id).exists():
+        if self._polled and self._same_place() and not self._files.waits(self.id):
             self._check()
             return 0
         came = await super().poll()

@@ -43,6 +43,8 @@ class MailboxFiles:
 
     def __init__(self, directory: Path, cipher: str = "chacha20") -> None:
         self.directory = directory
+        #: The same as a text: what is asked for every command does not go through pathlib.
+        self._folder = os.fspath(directory)
         self.cipher = cipher
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -60,7 +62,11 @@ class MailboxFiles:
 
     def exists(self, mailbox_id: str) -> bool:
         """Whether there is a file for it."""
-        return self.path(mailbox_id).exists()
+        return os.path.exists(f"{self._folder}/{mailbox_id}.sqlite")
+
+    def waits(self, mailbox_id: str) -> bool:
+        """Whether there is a file with mail that waits for its owner."""
+        return os.path.exists(f"{self._folder}/{mailbox_id}-tmp.sqlite")
 
     def ids(self) -> list[str]:
         """All mailboxes that have a file, sorted."""
@@ -142,7 +148,7 @@ class MailboxFiles:
 
     def place(self, mailbox_id: str) -> bytes:
         """See :func:`place_of`."""
-        return place_of(self.path(mailbox_id))
+        return place_of(f"{self._folder}/{mailbox_id}.sqlite")
 
     def delete(self, mailbox_id: str) -> None:
         """Remove the mailbox and the mail that waits for it; nothing happens when they are gone already."""
@@ -203,12 +209,17 @@ def place_of(path: str | os.PathLike[str]) -> bytes:
 
     :returns: 32 octets, or none when the file is not there or the machine has no name (other systems than Linux).
     """
-    machine = _machine()
     try:
         found = os.stat(path)
     except OSError:
         return b""
-    return hashlib.sha256(b"%s %d %d" % (machine, found.st_dev, found.st_ino)).digest() if machine else b""
+    return _place(found.st_dev, found.st_ino)
+
+
+@functools.lru_cache(4096)
+def _place(device: int, inode: int) -> bytes:
+    machine = _machine()
+    return hashlib.sha256(b"%s %d %d" % (machine, device, inode)).digest() if machine else b""
 
 
 @functools.cache

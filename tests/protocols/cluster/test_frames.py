@@ -192,7 +192,10 @@ def test_sizes_are_limited() -> None:
         decode(bytes(frames.MAX_MESSAGE + 1))
 
 
-@given(every.filter(lambda frame: isinstance(frame, Request | Credit)), st.data())
+by_hand = every.filter(lambda frame: isinstance(frame, Request | Credit) or (isinstance(frame, Notify) and frame.keywords is None))
+
+
+@given(by_hand, st.data())
 @settings(max_examples=300)
 def test_what_is_read_without_the_library_is_what_the_library_reads(frame: Frame, data: st.DataObject) -> None:
     octets = bytearray(encode(frame))
