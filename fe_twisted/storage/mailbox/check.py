@@ -37,6 +37,12 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         "SELECT message_id FROM orders WHERE identity != 0 AND identity NOT IN (SELECT identity FROM kin)",
     ),
     ("thread {0} has no message left", "SELECT DISTINCT thread FROM kin WHERE thread NOT IN (SELECT thread FROM messages)"),
+    (
+        "entry {0} has a modseq that the log of changes does not know",
+        f"SELECT e.id FROM entries e JOIN folders f ON f.id = e.id >> {FOLDER_SHIFT} WHERE e.modseq > f.logged_since AND NOT EXISTS"
+        " (SELECT 1 FROM touched t WHERE t.folder_id = f.id AND t.modseq = e.modseq"
+        f" AND e.id & {UID_MASK} BETWEEN t.first AND t.last)",
+    ),
     ("page {0} of the vocabulary is not in the trigram index", "SELECT id FROM vocabulary WHERE id NOT IN (SELECT rowid FROM grams)"),
     ("the trigram index has page {0} of no vocabulary", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM vocabulary)"),
     ("attachment {0} belongs to no message", "SELECT id FROM attachments WHERE id NOT IN (SELECT attachment_id FROM cuts)"),

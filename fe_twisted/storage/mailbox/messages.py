@@ -33,6 +33,7 @@ from fe_twisted.storage.mailbox.rows import (
     uid_of,
 )
 from fe_twisted.storage.mailbox.schema import UID_MASK
+from fe_twisted.storage.mailbox.touched import log_touched
 
 Now = Callable[[], datetime.datetime]
 
@@ -77,6 +78,7 @@ def append_messages(
         " deleted = deleted + ? WHERE id = ?",
         (folder.uidnext + len(fresh), modseq, len(fresh), octets, unseen, deleted, folder.id),
     )
+    log_touched(connection, folder.id, modseq, ((folder.uidnext, folder.uidnext + len(fresh) - 1),))
     return Outcome(Appended(folder.uidvalidity, [uids.get(id(message), 0) for message in messages]), {folder.id: modseq})
 
 
@@ -190,7 +192,8 @@ def store_flags(
     modseq = folder.modseq + 1
     modified: list[int] = []
     touched = 0
-    before = _flag_counts(connection, folder_id, uids)
+    counted = action == "replace" or mask & (SEEN | DELETED)
+    before = _flag_counts(connection, folder_id, uids) if counted else (0, 0)
     for low, high in spans(folder_id, uids):
         if unchanged_since is not None:
             failed = connection.execute(
@@ -203,12 +206,15 @@ def store_flags(
         )
         touched += connection.changes()
     modseqs: dict[int, int] = {}
+    rows = _flag_rows(connection, folder_id, uids)
     if touched:
         modseqs[folder_id] = next_modseq(connection, folder_id)
-        after = _flag_counts(connection, folder_id, uids)
-        count_again(connection, folder_id, messages=0, octets=0, unseen=after[0] - before[0], deleted=after[1] - before[1])
+        log_touched(connection, folder_id, modseq, runs(uid for uid, _, changed in rows if changed == modseq))
+        if counted:
+            after = _flag_counts(connection, folder_id, uids)
+            count_again(connection, folder_id, messages=0, octets=0, unseen=after[0] - before[0], deleted=after[1] - before[1])
     failed_uids = set(modified)
-    changed = [row for row in _flag_rows(connection, folder_id, uids) if row[0] not in failed_uids]
+    changed = [row for row in rows if row[0] not in failed_uids] if failed_uids else rows
     return Outcome(Stored(modseqs.get(folder_id, folder.modseq), changed, runs(modified), modseqs.get(folder_id, 0)), modseqs)
 
 
@@ -263,6 +269,7 @@ def copy_entries(connection: apsw.Connection, source: FolderRow, uids: Ranges, t
         " SELECT ?, message_id, flags, ?, day, received_at, internaldate, coalesce(?, saved_at) FROM entries WHERE id = ?",
         [(entry_id(target.id, to), modseq, saved_at, entry_id(source.id, uid)) for uid, to in zip(old, new, strict=True)],
     )
+    log_touched(connection, target.id, modseq, ((first, first + len(old) - 1),))
     messages, octets, unseen, deleted = _totals(connection, target.id, ((first, first + len(old) - 1),))
     count_again(connection, target.id, messages=messages, octets=octets, unseen=unseen, deleted=deleted)
     return Outcome(Copied(target.uidvalidity, old, new), {target.id: modseq})

@@ -46,6 +46,7 @@ class FolderRow(NamedTuple):
     unseen: int
     deleted: int
     octets: int
+    logged_since: int
 
 
 _COLUMNS = ", ".join(FolderRow._fields)

@@ -213,5 +213,19 @@ CREATE VIRTUAL TABLE grams USING fts5(
 );
 """
 
+_TOUCHED = """
+-- Which messages got a new modseq (touched.py), in place of an index that had a row for every message.
+DROP INDEX entries_modseq;
+CREATE TABLE touched(
+    folder_id INTEGER NOT NULL REFERENCES folders(id) ON DELETE CASCADE,
+    modseq INTEGER NOT NULL,
+    first INTEGER NOT NULL,                    -- a range of UIDs: messages with this modseq are among them
+    last INTEGER NOT NULL,
+    PRIMARY KEY(folder_id, modseq, first)
+) WITHOUT ROWID;
+ALTER TABLE folders ADD COLUMN logged_since INTEGER NOT NULL DEFAULT 0;  -- from this modseq on touched is whole
+UPDATE folders SET logged_since = modseq;
+"""
+
 #: Forward only, one transaction each; the file's ``user_version`` is how many of them it has seen.
-MIGRATIONS: tuple[str, ...] = (_FIRST, _WORDS)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _WORDS, _TOUCHED)

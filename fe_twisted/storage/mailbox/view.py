@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -11,8 +10,9 @@ from fe_twisted.protocols.imap.ranges import subtract
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Changes, Selected
 from fe_twisted.storage.mailbox.folders import status_of
-from fe_twisted.storage.mailbox.rows import FolderRow, entry_id, folder_of, runs, selectable, uid_of
-from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
+from fe_twisted.storage.mailbox.rows import FolderRow, entry_id, folder_of, runs, selectable, spans, uid_of
+from fe_twisted.storage.mailbox.schema import UID_MASK
+from fe_twisted.storage.mailbox.touched import joined, touched_since
 
 
 def select_folder(connection: apsw.Connection, name: str) -> Selected:
@@ -41,9 +41,9 @@ def _present(connection: apsw.Connection, folder: FolderRow) -> Ranges:
     ranges, is as a rule far shorter.  Where it is not, the messages are gone through.
     """
     few = folder.messages // 8 + 16
-    logged = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? LIMIT ?", (folder.id, few)).fetchall()
+    logged: list[Any] = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? LIMIT ?", (folder.id, few)).fetchall()
     if len(logged) < few:
-        return subtract(((1, folder.uidnext - 1),), _merge(sorted(logged))) if folder.uidnext > 1 else ()
+        return subtract(((1, folder.uidnext - 1),), joined(sorted(logged))) if folder.uidnext > 1 else ()
     span = (entry_id(folder.id, 1), entry_id(folder.id, UID_MASK))
     return runs(uid_of(entry) for (entry,) in connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", span))
 
@@ -58,10 +58,12 @@ def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidne
     row = folder_of(connection, folder_id)
     if row is None:
         return Changes(0, 0, (), (), (), (), exists=False)
-    changed: list[Any] = connection.execute(
-        f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id >> {FOLDER_SHIFT} = ? AND modseq > ? AND id < ? ORDER BY id",
-        (folder_id, since, entry_id(folder_id, uidnext)),
-    ).fetchall()
+    changed: list[Any] = []
+    for low, high in spans(folder_id, touched_since(connection, row, since)):
+        changed += connection.execute(
+            f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id BETWEEN ? AND ? AND modseq > ? ORDER BY id",
+            (low, min(high, entry_id(folder_id, uidnext) - 1), since),
+        )
     added: list[Any] = connection.execute(
         f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id BETWEEN ? AND ? ORDER BY id",
         (entry_id(folder_id, uidnext), entry_id(folder_id, UID_MASK)),
@@ -79,7 +81,7 @@ def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidne
 def vanished_since(connection: apsw.Connection, folder_id: int, since: int) -> Ranges:
     """UIDs that were expunged after the modseq.  The log is kept as long as the folder, so the answer is exact for any modseq."""
     logged = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? ORDER BY first", (folder_id, since))
-    return _merge(logged.fetchall())
+    return joined(logged.fetchall())
 
 
 def _recent(row: FolderRow, added: list[int]) -> Ranges:
@@ -88,14 +90,3 @@ def _recent(row: FolderRow, added: list[int]) -> Ranges:
 
 def _from(uids: Ranges, first: int) -> Ranges:
     return tuple((max(low, first), high) for low, high in uids if high >= first)
-
-
-def _merge(ranges: Sequence[Any]) -> Ranges:
-    """Ranges sorted by their first UID, joined where they touch or overlap."""
-    out: list[tuple[int, int]] = []
-    for first, last in ranges:
-        if out and first <= out[-1][1] + 1:
-            out[-1] = (out[-1][0], max(out[-1][1], last))
-        else:
-            out.append((first, last))
-    return tuple(out)

@@ -12,14 +12,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 
-from fe_twisted.protocols.imap.search import Body, Header, Text
-from fe_twisted.storage.mailbox import files as files_module
+from fe_twisted.protocols.imap.search import Body, Text
 from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
-from fe_twisted.storage.mailbox.messages import store_message
-from fe_twisted.storage.mailbox.rows import count_again, entry_id
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
 from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail
@@ -138,39 +135,6 @@ def test_when_more_is_gone_than_there_is_it_is_made_anew(mailbox: LocalMailbox, 
     assert mailbox._reader.execute(vocabulary, ("kept",)).get == 1
     assert run(mailbox.search(inbox, Body("kept"))) == [5, 6, 7, 8]
     assert run(mailbox.search(inbox, Body("gone"))) == []
-
-
-def old_message(connection: apsw.Connection, uid: int, content: bytes) -> None:
-    """As the first version put it into INBOX."""
-    message_id, size = store_message(connection, content)
-    connection.execute(
-        "INSERT INTO entries(id, message_id, flags, modseq, day, received_at, internaldate, saved_at)"
-        " VALUES(?, ?, 0, ?, 739000, '2024-04-22T10:00:00Z', CAST('22-Apr-2024 10:00:00 +0000' AS BLOB), '2024-04-22T10:00:00Z')",
-        (entry_id(1, uid), message_id, uid + 1),
-    )
-    connection.execute("UPDATE folders SET uidnext = ?1 + 1, modseq = ?1 + 1 WHERE id = 1", (uid,))
-    count_again(connection, 1, messages=1, octets=size, unseen=1, deleted=0)
-
-
-def test_a_file_of_the_first_version_is_indexed_again(files: MailboxFiles, clock: Clock, few: int) -> None:
-    """With mail in it, some of which was in the index of that time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files_module, "MIGRATIONS", MIGRATIONS[:1])
-        files.create(ID, KEY)
-        with files.open(ID, KEY) as connection:
-            for number in range(1, 10):
-                old_message(connection, number, mail(number, b"body%d of all\r\n" % number))
-            connection.execute("INSERT INTO grams(rowid, text) SELECT message_id, header || body FROM texts WHERE message_id < 7")
-            connection.execute("INSERT INTO meta(name, value) VALUES('indexed', 6)")
-        connection.close()
-    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
-    assert indexed(mailbox) == 8
-    inbox = folder_id(mailbox)
-    assert run(mailbox.search(inbox, Body("body7"))) == [7]
-    assert run(mailbox.search(inbox, Body("ODY"))) == list(range(1, 10))
-    assert run(mailbox.search(inbox, Header("subject", "number 9"))) == [9]
-    run(mailbox.close())
-    assert files.check(ID, KEY) == []
 
 
 letters = st.sampled_from("ab1 \n.-ßé日")
