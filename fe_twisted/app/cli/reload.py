@@ -33,17 +33,30 @@ def reload(seconds: int) -> None:
     settings = out.settings()  # those that cannot be used are refused here, and nothing has changed
     pid = running(settings)
     before = workers_of(pid)
-    os.kill(pid, signal.SIGUSR2)
+    _signal(pid, signal.SIGUSR2)
     if not before:
         out.say("The certificate is read again. There are no workers; settings take effect at the next start.", {"workers": 0, "pid": pid})
         return
     deadline = time.monotonic() + seconds
     while seconds and (left := before & workers_of(pid)):
+        _signal(pid, 0)
         if time.monotonic() > deadline:
             raise Later(f"{len(left)} of {len(before)} workers were not replaced within {seconds} seconds; the log says why")
         time.sleep(LOOK)
+    _signal(pid, 0)  # workers end with their server, and then nothing was replaced
     done = "were replaced" if seconds else "are being replaced"
     out.say(f"{len(before)} workers {done}.", {"workers": len(before), "pid": pid})
+
+
+def _signal(pid: int, number: int) -> None:
+    """Send a signal to the server; 0 only asks whether it is there (kill(2)).
+
+    :raises Later: it has ended since it was found.
+    """
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError as error:
+        raise Later("the server ended meanwhile; see its log, and start it again") from error
 
 
 def running(settings: Settings) -> int:

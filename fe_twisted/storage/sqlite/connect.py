@@ -276,6 +276,8 @@ _MAPPED: tuple[tuple[type[apsw.Error], type[errors.MailError]], ...] = (
     (apsw.FullError, errors.DiskFull),
     (apsw.BusyError, errors.Busy),
     (apsw.LockedError, errors.Busy),
+    # Another process stands still in the middle of beginning a transaction, for some ten seconds (SQLITE_PROTOCOL).
+    (apsw.ProtocolError, errors.Busy),
     (apsw.CorruptError, errors.DamagedFile),
     (apsw.NotADBError, errors.DamagedFile),
     # Evicted, or the server stops: nothing is wrong with the file.

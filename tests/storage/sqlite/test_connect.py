@@ -293,6 +293,7 @@ def test_two_connections_migrate_at_once(tmp_path: Path) -> None:
         (apsw.FullError("full"), errors.DiskFull),
         (apsw.BusyError("busy"), errors.Busy),
         (apsw.LockedError("locked"), errors.Busy),
+        (apsw.ProtocolError("locking protocol"), errors.Busy),
         (apsw.CorruptError("corrupt"), errors.DamagedFile),
         (apsw.NotADBError("not"), errors.DamagedFile),
         (apsw.ConnectionClosedError("closed"), errors.Later),
