@@ -55,8 +55,8 @@ def test_it_ends_and_its_workers_with_it(tmp_path: Path, monkeypatch: pytest.Mon
     """Nobody has replaced them."""
     code = "import os, signal; signal.signal(signal.SIGUSR2, lambda *_: os._exit(1)); print('ready', flush=True); signal.pause()"
     with server(code) as process, monkeypatch.context() as patch:
-        # It is reaped meanwhile, as init does it for a server.
-        patch.setattr(reload.time, "sleep", lambda seconds: process.wait(30))
+        # It is reaped meanwhile, as init does it for a server; without a time limit, which would sleep itself.
+        patch.setattr(reload.time, "sleep", lambda seconds: process.wait())
         found = ask(tmp_path, patch, process.pid, [{1, 2}, {1, 2}, set()])
     assert isinstance(found, Later) and "ended meanwhile" in str(found)
 
