@@ -25,10 +25,13 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu(pid: int) -> float:
-    """Seconds of processor time that a process, its descendants and their finished children have used."""
+def cpu(pid: int, *, alone: bool = False) -> float:
+    """Seconds of processor time that a process, its descendants and their finished children have used.
+
+    :param alone: only the process itself and its finished children.
+    """
     total = 0.0
-    for one in tree(pid):
+    for one in [pid] if alone else tree(pid):
         with contextlib.suppress(OSError, IndexError):
             total += sum(map(int, _stat(one)[11:15]))  # utime, stime, cutime, cstime
     return total / _TICK

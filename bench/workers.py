@@ -175,18 +175,23 @@ def run(report: Report, options: argparse.Namespace) -> None:
         servers = {workers: _server(folder, workers, count, stack) for workers in WORKERS}
         rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
         costs: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+        writers: dict[int, list[float]] = {workers: [] for workers in WORKERS}
         for turn in range(rounds + 1):
             for workers, (server, owners) in servers.items():
-                used = process.cpu(server.pid)
+                used, writing = process.cpu(server.pid), process.cpu(server.pid, alone=True)
                 done = _mixed(server, owners, count, seconds, texts)
                 if turn:
                     rates[workers].append(done / seconds)
                     costs[workers].append(1000 * (process.cpu(server.pid) - used) / done)
+                    writers[workers].append(1000 * (process.cpu(server.pid, alone=True) - writing) / done)
         names = {workers: f"{workers} workers" if workers else "one process" for workers in WORKERS}
         figures = {names[workers]: statistics.median(each) for workers, each in rates.items()}
         report.add(Row("Workers", f"mixed load, {ALIASES * EACH} clients", "commands/s", figures, less_is_better=False))
         figures = {names[workers]: statistics.median(each) for workers, each in costs.items()}
         report.add(Row("Workers", "mixed load: processor", "ms/command", figures))
+        # What there is only one of, however many cores: so many commands a second are the most that a box of any size can do.
+        figures = {names[workers]: statistics.median(each) for workers, each in writers.items()}
+        report.add(Row("Workers", "mixed load: processor, of the process that writes", "ms/command", figures))
         _deliveries(report, servers, names, 40 if options.quick else 200, rounds, texts)
 
 
