@@ -27,6 +27,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from fe_twisted.app.daemon import settle
 from fe_twisted.clients.link.link import Link
 from fe_twisted.clients.link.websocket import connector
 from fe_twisted.protocols.cluster.handshake import Identity
@@ -66,6 +67,7 @@ def serve(folder: Path, socket: str) -> None:
     nothing: Any = None
     host = Host(mailboxes, nothing, nothing, nothing, files.exists)
     reactor.listenUNIX(socket, LinkServerFactory(host, reactor, Identity("primary"), [SECRET]))
+    reactor.callLater(0, settle)
     print("ready", flush=True)
     reactor.run()
 
@@ -113,6 +115,17 @@ def cpu(process: int) -> float:
     """Milliseconds of the processor that a process has used, all its threads."""
     tasks = Path(f"/proc/{process}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+
+async def rest(*processes: int) -> None:
+    """Return when the mailboxes have indexed what was put into them."""
+    used, before = sum(map(cpu, processes)), -1.0
+    while used - before > 10:
+        before = used
+        pause: Deferred[None] = Deferred()
+        reactor.callLater(1, pause.callback, None)
+        await pause
+        used = sum(map(cpu, processes))
 
 
 async def fetch(mailbox: Mailbox, folder: int, columns: list[Any]) -> int:
@@ -202,6 +215,8 @@ async def run(arguments: argparse.Namespace, folder: Path, server: list[subproce
     second = Link(connector(UNIXClientEndpoint(reactor, socket), reactor, Identity("second"), SECRET), reactor)
     second.start()
     direct = await open_direct(files, second, ID, KEY, print, run_in_thread, reactor, mode="direct")
+    await rest(os.getpid(), server[0].pid)
+    settle()  # as the daemon does, or the collection of garbage is most of what is measured
     report = await measure(local, {"link": remote, "direct": direct}, server[0].pid, arguments.rounds)
     await remote.close()
     await direct.close()
