@@ -9,6 +9,7 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
@@ -60,23 +61,44 @@ class Lean:
     #: Octets of the message under way that have not come yet, and those that have.
     _missing = 0
     _pieces: list[memoryview]
+    #: Octets that the next read takes at most.
+    _at_once = READ
 
     def widen(self: Any) -> None:
-        """Write more at once than Twisted and the kernel do by themselves, a piece in few turns; what is read, :meth:`_adapt` says."""
+        """Read and write more at once than Twisted and the kernel do by themselves: a piece in few turns of the reactor."""
         transport = self.transport
-        transport.SEND_LIMIT = MAX_MESSAGE
+        transport.bufferSize = transport.SEND_LIMIT = MAX_MESSAGE
         # isinstance and not hasattr: the TLS wrapper lends out the methods of the socket under it.
         self._plain = isinstance(transport, Connection) and not transport.TLS
+        if self._plain:
+            transport.doRead = self._read
         if self._plain and transport.socket.family == socket.AF_UNIX:
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 transport.socket.setsockopt(socket.SOL_SOCKET, option, 2 * MAX_MESSAGE)
 
     # -- octets that come -------------------------------------------------------------------------
 
+    def _read(self: Any) -> Any:
+        """In the place of the transport's ``doRead``, whose buffer is as large for a small message as for a piece.
+
+        A read that filled its buffer is followed by one into a large buffer, and one that would not have filled a small one by one into
+        that.
+        """
+        transport = self.transport
+        try:
+            data = transport.socket.recv(self._at_once)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if len(data) < READ:
+            self._at_once = READ
+        elif len(data) >= self._at_once:
+            self._at_once = MAX_MESSAGE
+        return transport._dataReceived(data)
+
     def dataReceived(self: Any, data: bytes) -> None:
         """Octets have come."""
-        if self._plain:
-            self._adapt(len(data))
         at = self._go_on(data) if self._missing else 0
         while at < len(data):
             start, length = self._plain_message(data, at)
@@ -88,13 +110,6 @@ class Lean:
                 self._pieces, self._missing = [memoryview(data)[start:]], at - len(data)
                 return
             self._took(data[start:at])
-
-    def _adapt(self: Any, came: int) -> None:
-        """Read more at once after a read that filled its buffer, and less after one that would not have filled a small one."""
-        if came < READ:
-            self.transport.bufferSize = READ
-        elif came >= self.transport.bufferSize:
-            self.transport.bufferSize = MAX_MESSAGE
 
     def _go_on(self: Any, data: bytes) -> int:
         """Take what belongs to the message under way; returns how many octets that are."""

@@ -12,6 +12,7 @@ import pytest
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
@@ -209,6 +210,14 @@ def test_more_is_read_at_once_while_more_comes(pair: Pair) -> None:
         pair.far.sendall(frame(2, bytes(length)))
     while len(pair.ours.heard) < 4:
         pair.transport.doRead()
-        sizes.append(pair.transport.bufferSize)
+        sizes.append(pair.ours._at_once)
     assert sizes == [MAX_MESSAGE, READ]
     assert [len(payload) for _, payload in pair.ours.heard] == [200, 60_000, 60_000, 5]
+    assert pair.transport.doRead() is None, "nothing is there"
+    pair.far.close()
+    assert pair.transport.doRead() is CONNECTION_DONE
+
+
+def test_a_connection_that_was_cut_is_lost(pair: Pair) -> None:
+    pair.transport.socket.close()
+    assert pair.transport.doRead() is CONNECTION_LOST
