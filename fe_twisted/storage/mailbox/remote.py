@@ -11,6 +11,7 @@ a folder that went on meanwhile is called, as after any other change.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -43,13 +44,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _new_key() -> bytes:
+    """An idempotency key, which nobody else has.
+
+    The time comes first, so that keys lie in the order in which they were made: what remembers them changes one page again and again, and
+    not a different one each time.
+    """
+    return time.time_ns().to_bytes(8, "big") + os.urandom(KEY - 8)
+
+
 def _asked(
     method: Callable[Concatenate[Mailbox, P], Coroutine[Any, Any, R]], *, keyed: bool
 ) -> Callable[Concatenate[RemoteMailbox, P], Coroutine[Any, Any, R]]:
     signature = declare(method, keyed=keyed).signature
 
     async def ask(self: RemoteMailbox, /, *arguments: P.args, **named: P.kwargs) -> R:
-        key = os.urandom(KEY) if keyed else b""
+        key = _new_key() if keyed else b""
         answer: R = read_answer(signature.result, await self.ask(signature.name, signature.write(arguments, named), key))
         return answer
 
