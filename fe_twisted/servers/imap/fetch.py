@@ -191,6 +191,10 @@ async def _send(session: Session, pieces: list[Piece]) -> None:
 
 async def _write(wire: Wire, block: list[bytes]) -> None:
     data = b"".join(block)
+    if len(data) < 2 * PIECE:
+        wire.write(data)
+        await wire.drained()
+        return
     for start in range(0, len(data), PIECE):
         wire.write(data[start : start + PIECE])
         await wire.drained()

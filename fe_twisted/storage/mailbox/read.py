@@ -67,15 +67,16 @@ class _Plan(NamedTuple):
 
 
 def read_rows(
-    connection: apsw.Connection, folder_id: int, uids: Ranges, columns: Sequence[Column], changed_since: int
+    connection: apsw.Connection, folder_id: int, uids: Ranges, columns: Sequence[Column], changed_since: int, octets: int = BATCH_OCTETS
 ) -> Iterator[list[Row]]:
     """Batches of rows, ascending by UID; the statement is open while a batch is made, never between two.
 
+    :param octets: how many of headers and contents end a batch.
     :param changed_since: only messages with a larger modseq; 0 for all.
     """
     plan = _plan(tuple(columns))
     batch: list[Row] = []
-    room = BATCH_OCTETS
+    room = octets
     for low, high in spans(folder_id, uids):
         base, last = low & ~UID_MASK, 0
         while low <= high:
@@ -85,7 +86,7 @@ def read_rows(
                 last = _short(connection, plan, (low, high, changed_since), batch)
             if room <= 0 or len(batch) >= BATCH_ROWS:
                 yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
-                batch, room = [], BATCH_OCTETS
+                batch, room = [], octets
             if not last:
                 break
             low = base + last + 1
@@ -158,9 +159,10 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
 
 def _put_together(connection: apsw.Connection, plan: _Plan, row: Any) -> Row:
     """The columns, with the content of the message in its place."""
-    *values, message, header, coding, body, cut = row
-    values[plan.content] = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
-    return tuple(values[: plan.width])
+    message, header, coding, body, cut = row[-5:]
+    content = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
+    at = plan.content
+    return (*row[:at], content, *row[at + 1 : plan.width])
 
 
 def _repairs(columns: Sequence[Column]) -> list[tuple[int, bool]]:
