@@ -134,6 +134,9 @@ class FetchPlan:
         lines: list[Piece] = list(map(self.template.__mod__, zip(*[columns[at] for at in self.picked], strict=True)))
         if not self.writers:
             return lines
+        if len(self.writers) == 1:
+            (only,) = self.writers
+            return [piece for line, row in zip(lines, rows, strict=True) for piece in (line, *only(row), b")\r\n")]
         made: list[Piece] = []
         for line, row in zip(lines, rows, strict=True):
             made.append(line)

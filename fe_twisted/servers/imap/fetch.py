@@ -126,9 +126,8 @@ async def answer(session: Session, view: View, plan: FetchPlan, uids: Ranges, si
             else:
                 used, seen = await _see(session, view, plan, telling, rows)
                 pieces = used.render(seen, numbers, view.flag_lists)
-            if not plan.writers:  # only short lines
-                session.wire.write(b"".join(cast("list[bytes]", pieces)))
-                await session.wire.drained()
+            if "content" not in plan.columns:  # no more than a batch has, all of it read
+                await _send_read(session.wire, cast("list[bytes]", pieces))
             else:
                 await _send(session, pieces)
     finally:
@@ -187,6 +186,15 @@ async def _send(session: Session, pieces: list[Piece]) -> None:
     finally:
         wire.amid = False
     await wire.drained()
+
+
+async def _send_read(wire: Wire, pieces: list[bytes]) -> None:
+    """The same where all of it was read already."""
+    wire.amid = True
+    try:
+        await _write(wire, pieces)
+    finally:
+        wire.amid = False
 
 
 async def _write(wire: Wire, block: list[bytes]) -> None:
