@@ -128,7 +128,7 @@ def capabilities(session: Session) -> tuple[str, ...]:
 
 
 def _works(row: Row, session: Session) -> bool:
-    if not row.states & session.state or row.name.upper() in session.hidden:
+    if not row.states & session.state or (session.hidden and row.name.upper() in session.hidden):
         return False
     return row.test is None or row.test(session)
 

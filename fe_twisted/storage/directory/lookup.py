@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 #: ``run(function, *arguments)`` gives an awaitable for the function's result, which is computed in a thread.
 RunInThread = Callable[..., Awaitable[Any]]
 
-#: Recipients remembered while nothing changes in an embedded directory; about 2 KB each.
+#: Recipients, and as many logins, remembered while nothing changes in an embedded directory; about 2 KB each.
 REMEMBERED = 10_000
 
 
@@ -32,6 +32,7 @@ class Lookups:
         self._directory = directory
         self._run = None if directory.embedded else run_in_thread
         self._known: dict[Address, Alias] = {}
+        self._logins: dict[Address, tuple[Alias, list[KeySlot]]] = {}
         self._version = -1
 
     async def recipient(self, address: Address) -> Alias:
@@ -48,14 +49,19 @@ class Lookups:
         """
         if self._run is not None:
             return await self._find(address)
-        version = self._directory.version()
-        if version != self._version or len(self._known) >= REMEMBERED:
-            self._known.clear()
-            self._version = version
+        self._forget()
         alias = self._known.get(address)
         if alias is None:
             alias = self._known[address] = await self._find(address)
         return alias
+
+    def _forget(self) -> None:
+        """What is no longer so, as somebody has changed something; or everything, before it gets too much."""
+        version = self._directory.version()
+        if version != self._version or max(len(self._known), len(self._logins)) >= REMEMBERED:
+            self._known.clear()
+            self._logins.clear()
+            self._version = version
 
     async def _find(self, address: Address) -> Alias:
         address = address.normalise()
@@ -74,8 +80,20 @@ class Lookups:
         return alias
 
     async def login(self, address: Address) -> tuple[Alias, list[KeySlot]] | None:
-        """The alias of exactly this address with all its key slots, in whatever state it is; None when there is none."""
-        return await self._call(self._directory.login, address.normalise())
+        """The alias of exactly this address with all its key slots, in whatever state it is; None when there is none.
+
+        It is remembered like the answer of :meth:`recipient`, except that there is none: a name that was made up must not cost memory.
+        """
+        address = address.normalise()
+        if self._run is not None:
+            return await self._call(self._directory.login, address)
+        self._forget()
+        found = self._logins.get(address)
+        if found is None:
+            found = self._directory.login(address)
+            if found is not None:
+                self._logins[address] = found
+        return found
 
     async def owner(self, mailbox_id: str) -> Alias | None:
         """The alias that has a mailbox; None when nobody has it (any more)."""

@@ -80,11 +80,27 @@ def test_a_remembered_answer_is_forgotten_at_any_change(tmp_path: Path) -> None:
             asked.clear()
             assert [result(lookups.recipient(parse_address("hello@example.com"))).state for _ in range(3)] == [state] * 3
             assert len(asked) == 1
+            for _ in range(3):
+                found = result(lookups.login(parse_address("hello@example.com")))
+                assert found is not None and found[0].state is state
+            assert len(asked) == 2
+    give_mailbox(theirs, "hello@example.com")
+    assert (result(lookups.login(parse_address("hello@example.com"))) or (None, []))[1]
     theirs.remove_alias("hello@example.com")
     with pytest.raises(UnknownRecipient):
         recipient(lookups, "hello@example.com")
+    assert result(lookups.login(parse_address("hello@example.com"))) is None
     mine.close()
     theirs.close()
+
+
+def test_made_up_names_are_not_remembered(tmp_path: Path) -> None:
+    directory = open_directory(tmp_path / "directory.sqlite", bytes(32))
+    lookups = Lookups(directory)
+    for number in range(10):
+        assert result(lookups.login(parse_address(f"nobody{number}@example.com"))) is None
+    assert not lookups._logins
+    directory.close()
 
 
 def test_an_alias_with_a_plus_comes_before_plus_addressing(directory: SqlDirectory, lookups: Lookups) -> None:
