@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench import dovecot, process, wire
@@ -20,7 +21,7 @@ from bench.corpus import Mailbox
 from bench.dovecot import Dovecot
 from bench.ours import Ours
 from bench.report import Report, Row
-from bench.rows import CHAIN, CLIENTS, MEASURES, Account, Measure
+from bench.rows import CHAIN, CLIENTS, MEASURES, Account, Measure, crowd
 
 USER = "hello@example.com"
 #: Appended one by one, and in a command when not.
@@ -30,6 +31,8 @@ MOST, LEAST, PATIENCE = 15, 3, 1.5
 #: Seconds after which fewer rounds have to do.
 HOPELESS = 4.0
 
+#: Name, server, user, password; ours is the first.
+Servers = list[tuple[str, Ours | Dovecot, str, str]]
 Messages = Sequence[tuple[str, bytes]]
 
 
@@ -73,17 +76,31 @@ def _compare(report: Report, bench: str, count: int, variants: tuple[str, ...], 
             if measure.name not in CHAIN:
                 _measure(report, bench, (measure,), accounts, truth)
         _measure(report, bench, [measure for measure in MEASURES if measure.name in CHAIN], accounts, truth)
+        _measure_workers(report, bench, servers, accounts, truth, tls, stack)
 
 
-def start(
-    folder: Path, stack: contextlib.ExitStack, variants: Sequence[str], settings: dict[str, str] | None = None
-) -> list[tuple[str, Ours | Dovecot, str, str]]:
-    """Our server and the variants of Dovecot that are installed: name, server, user, password."""
+def _measure_workers(
+    report: Report, bench: str, servers: Servers, accounts: list[Account], truth: dict[str, object], tls: bool, stack: contextlib.ExitStack
+) -> None:
+    """Many clients at once against our server as it is by default, with a worker for each processor, on the same mailbox."""
+    name, ours, user, password = servers[0]
+    ours.stop()
+    ours.settle({"workers": "-1"})  # type: ignore[union-attr]
+    ours.start()
+    again = _account(name, ours, user, password, accounts[0].count, tls, stack)
+    for client in again.crowd:
+        client.command("SELECT INBOX")
+    measure = next(measure for measure in MEASURES if measure.work is crowd)
+    _measure(report, bench, (replace(measure, name=f"{measure.name}, default workers"),), [again, *accounts[1:]], truth)
+
+
+def start(folder: Path, stack: contextlib.ExitStack, variants: Sequence[str], settings: dict[str, str] | None = None) -> Servers:
+    """Our server and the variants of Dovecot that are installed."""
     (folder / "ours").mkdir()
     ours = Ours(folder / "ours", settings)
     stack.callback(ours.stop)
     ours.start()
-    servers: list[tuple[str, Ours | Dovecot, str, str]] = [("ours", ours, USER, ours.passwords[USER])]
+    servers: Servers = [("ours", ours, USER, ours.passwords[USER])]
     for variant in variants:
         if dovecot.missing(variant):
             print(f"  {dovecot.missing(variant)}")

@@ -31,12 +31,16 @@ class Ours:
         self.data = folder / "data"
         # One process unless it is said otherwise: by whoever measures several, or for all by the environment.
         self._environment = {"FORWARDEMAIL_WORKERS": "0", **os.environ, "PYTHONPATH": str(ROOT)}
-        self._environment |= {f"FORWARDEMAIL_{name.upper()}": value for name, value in (settings or {}).items()}
+        self.settle(settings or {})
         offset = _free_offset()
         made = self._cli("init", "--data", str(self.data), "--development", "--example", "--port-offset", str(offset))
         self.ports: dict[str, int] = made["ports"]
         self.passwords: dict[str, str] = {alias["address"]: alias["password"] for alias in made["aliases"]}
         self._process: subprocess.Popen[bytes] | None = None
+
+    def settle(self, settings: dict[str, str]) -> None:
+        """Override settings from the next start on."""
+        self._environment |= {f"FORWARDEMAIL_{name.upper()}": value for name, value in settings.items()}
 
     def _cli(self, *arguments: str) -> dict:
         done = subprocess.run([*_CLI, *arguments, "--json"], capture_output=True, text=True, env=self._environment, cwd=ROOT, check=False)

@@ -68,7 +68,8 @@ def _singles(account: Account) -> list[bytes]:
     return found
 
 
-def _crowd(account: Account) -> list[bytes]:
+def crowd(account: Account) -> list[bytes]:
+    """The same number of single FETCHes by all clients at once."""
     uids = _uids(account)
 
     def commands(first: int) -> Iterator[str]:
@@ -110,7 +111,7 @@ MEASURES = (
     _command("FETCH envelope set", OVERVIEW, answers.overview),
     _command("FETCH five fields", f"FETCH 1:* (BODY.PEEK[HEADER.FIELDS ({_FIELDS})])", answers.header_fields),
     Measure("1,000 single FETCH", _singles, answers.literals),
-    Measure("… from 20 clients", _crowd, lambda answer: len(answer) // 1000 > 0 and answers.literals(answer)[0]),  # type: ignore[index]
+    Measure("… from 20 clients", crowd, lambda answer: len(answer) // 1000 > 0 and answers.literals(answer)[0]),  # type: ignore[index]
     _command("FETCH all bodies", "FETCH 1:* BODY.PEEK[]", answers.literals),
     Measure("STORE 1:* +FLAGS", lambda account: account.command("STORE 1:* +FLAGS (\\Draft)"), answers.changed, after=_store_back),
     _command("SEARCH UNSEEN", "SEARCH UNSEEN", answers.numbers),
