@@ -76,6 +76,7 @@ class BesideReader(Reader):
         self._learn = learn
         self._paths = [reading.filename + suffix for suffix in ("", "-wal", "-shm")]
         self._files = self._look()
+        self._checked: tuple[int, tuple[int, int]] | None = None
 
     @property
     def current(self) -> bool:
@@ -88,15 +89,13 @@ class BesideReader(Reader):
         """See the interface.  What flags mean is known before a row with them is given."""
         async with aclosing(super().fetch(folder_id, uids, columns, changed_since=changed_since)) as batches:
             async for batch in batches:
-                with storage_errors(self._reader):
-                    self._check(self._reader, self._told())
+                self._check_read()
                 yield batch
 
     def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
         """See the interface.  Checked after it was read, as each batch of :meth:`fetch`."""
         found = super().fetch_one(folder_id, uid, columns)
-        with storage_errors(self._reader):
-            self._check(self._reader, self._told())
+        self._check_read()
         return found
 
     def _read(self, question: Callable[[apsw.Connection], T]) -> T:
@@ -114,6 +113,17 @@ class BesideReader(Reader):
             return question(connection)
 
         return await super()._scan(checked)
+
+    def _check_read(self) -> None:
+        """Check what was read; that is done already if nobody has committed since the last time, and nothing more was told.
+
+        :raises Stale: see :meth:`_check`.
+        """
+        with storage_errors(self._reader):
+            now = self._reader.data_version(), self._told()  # the version that was read, for a look at it takes no new snapshot
+            if now != self._checked:
+                self._check(self._reader, now[1])
+                self._checked = now
 
     def _check(self, connection: apsw.Connection, told: tuple[int, int]) -> None:
         """:raises Stale: the connection does not see a commit that the primary told of."""
