@@ -16,7 +16,6 @@ more messages are gone than there are (``meta.forgotten``); then all of it is ma
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate, takewhile
 from typing import Any
@@ -31,9 +30,9 @@ INDEXED = "coalesce((SELECT value FROM meta WHERE name = 'indexed'), 0)"
 MESSAGES = 128
 OCTETS = 1024 * 1024
 
-#: A word in so many headers and bodies of those that go in together is a common one; much more of them than this there never are.
-COMMON = 2
-MAX_COMMON = 100_000
+#: Octets of a common word, and so many of them there are before no more are looked upon as common.
+MAX_LENGTH = 20
+MAX_COMMON = 50_000
 
 #: Words on a page of the vocabulary.
 PAGE = 200
@@ -62,12 +61,24 @@ _SPACES = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
 
 def words_of(text: str) -> set[bytes]:
     """The distinct words of a folded text; of a long one the pieces."""
-    found = set(text.encode().translate(_SPACES).split())
-    if max(map(len, found), default=0) > PIECE:
-        for word in [word for word in found if len(word) > PIECE]:
-            found.discard(word)
-            found.update(_pieces(word.decode()))
-    return found
+    words = _split(text)
+    _cut(words, _long(words))
+    return words
+
+
+def _split(text: str) -> set[bytes]:
+    return set(text.encode().translate(_SPACES).split())
+
+
+def _long(words: set[bytes]) -> set[bytes]:
+    return {word for word in words if len(word) > PIECE}
+
+
+def _cut(words: set[bytes], long: set[bytes]) -> None:
+    """Put the pieces of those that are long into their place."""
+    for word in long & words:
+        words.discard(word)
+        words.update(_pieces(word.decode()))
 
 
 def _pieces(word: str) -> Iterator[bytes]:
@@ -160,32 +171,31 @@ def index_some(connection: apsw.Connection) -> int:
 
 
 def _bring_in(connection: apsw.Connection, first: int, last: int) -> None:
-    counts: Counter[bytes] = Counter()
-    rows: list[tuple[int, str]] = []
     texts: list[Any] = connection.execute(
         "SELECT message_id, header, body FROM texts WHERE message_id BETWEEN ? AND ? ORDER BY message_id", (first, last)
     ).fetchall()
-    for message, header, body in texts:
-        for part, text in ((HEADER, header), (BODY, body)):
-            words = words_of(text)
-            counts.update(words)
-            rows.append((2 * message + part, b" ".join(words).decode()))
-    connection.executemany("INSERT INTO terms(rowid, words) VALUES(?, ?)", rows)
-    _learn(connection, counts)
+    rows = [(2 * message + part, _split(text)) for message, *both in texts for part, text in zip(BOTH, both, strict=True)]
+    distinct = set().union(*(words for _, words in rows))
+    long = _long(distinct)  # of all at once: to look at each word of each message costs as much as to take the text apart
+    if long:
+        _cut(distinct, long)
+        for _, words in rows:
+            _cut(words, long)
+    connection.executemany("INSERT INTO terms(rowid, words) VALUES(?, ?)", [(row, b" ".join(words).decode()) for row, words in rows])
+    _learn(connection, distinct)
 
 
-def _learn(connection: apsw.Connection, counts: Counter[bytes]) -> None:
-    """Put the words that are not among the common ones into the vocabulary."""
+def _learn(connection: apsw.Connection, words: set[bytes]) -> None:
+    """Put those that are not among the common ones into the vocabulary."""
     known: set[bytes] = set()
     pages: Iterator[Any] = connection.execute("SELECT words FROM vocabulary WHERE common")
-    for (words,) in pages:
-        known.update(words[1:-1].split(b"\n"))
-    fresh = counts.keys() - known
-    common = {word for word in fresh if counts[word] >= COMMON} if len(known) < MAX_COMMON else set()
-    # Words of a language apart from numbers, names of machines and signatures: what is looked for is on pages of one kind, as a rule.
-    letters = {word for word in fresh if word.isalpha()}
-    for words in (common, letters - common, fresh - letters - common):
-        _write(connection, sorted(words), words is common)
+    for (page,) in pages:
+        known.update(page[1:-1].split(b"\n"))
+    fresh = words - known
+    # Words of a language come again; numbers, names of machines and signatures do not.  What is looked for is among the one or the other.
+    common = {word for word in fresh if len(word) <= MAX_LENGTH and (word.isalpha() or not word.isascii())}
+    _write(connection, sorted(common), len(known) < MAX_COMMON)
+    _write(connection, sorted(fresh - common), False)
 
 
 def _write(connection: apsw.Connection, words: list[bytes], common: bool) -> None:
