@@ -38,7 +38,16 @@ ATTACHMENT_WORTH = 5 / 8
 #: Octets in one of several frames, before they are compressed.
 FRAME = 256 * 1024
 
+#: After so many frames it is asked whether compression pays, lest a large file be compressed in vain.
+TRIED = 8
+
+#: Octets from which on a row gets its octets a little at a time, so that SQLite needs no copy of them.
+WRITTEN_IN_PIECES = 1024 * 1024
+
 _LEVEL = 3
+
+#: Octets of a message, or a view of them: to take a large one apart must not copy it.
+Octets = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,8 @@ class Pieces:
 
     header: bytes
     summary: bytes
-    body: tuple[int, bytes]
-    cuts: tuple[tuple[int, bytes], ...]
+    body: tuple[int, Octets]
+    cuts: tuple[tuple[int, Octets], ...]
 
 
 class _Coders(threading.local):
@@ -68,22 +77,27 @@ class _Coders(threading.local):
 _coders = _Coders()
 
 
-def pack(data: bytes, worth: float = COMPRESS_WORTH) -> tuple[int, bytes]:
+def pack(data: Octets, worth: float = COMPRESS_WORTH) -> tuple[int, Octets]:
     """``(coding, octets to store)``: compressed where that pays.
 
     :param worth: how much of it there may be left after compression for that.
     """
     if len(data) < COMPRESS_FROM:
         return PLAIN, data
-    coding, packed = (ZSTD, _coders.compress(data)) if len(data) <= FRAME else (FRAMES, _frames(data))
-    return (coding, packed) if len(packed) < len(data) * worth else (PLAIN, data)
+    coding, packed = (ZSTD, _coders.compress(data)) if len(data) <= FRAME else (FRAMES, _frames(data, worth))
+    return (coding, packed) if packed and len(packed) < len(data) * worth else (PLAIN, data)
 
 
-def _frames(data: bytes) -> bytes:
-    """The number of frames, the length of each (32 bits, little-endian), and the frames."""
+def _frames(data: Octets, worth: float) -> bytes:
+    """The number of frames, the length of each (32 bits, little-endian), and the frames; empty when the first show that it does not pay."""
     view = memoryview(data)
-    frames = [_coders.compress(view[start : start + FRAME]) for start in range(0, len(data), FRAME)]
-    return struct.pack(f"<{len(frames) + 1}I", len(frames), *map(len, frames)) + b"".join(frames)
+    frames: list[bytes] = []
+    for start in range(0, len(data), FRAME):
+        # A copy, since what the library returns keeps as much memory as a frame that cannot be compressed would take.
+        frames.append(bytes(memoryview(_coders.compress(view[start : start + FRAME]))))
+        if len(frames) == TRIED and sum(map(len, frames)) >= TRIED * FRAME * worth:
+            return b""
+    return b"".join([struct.pack(f"<{len(frames) + 1}I", len(frames), *map(len, frames)), *frames])
 
 
 def unpack(coding: int, data: bytes) -> bytes:
@@ -91,22 +105,39 @@ def unpack(coding: int, data: bytes) -> bytes:
 
     :raises DamagedFile: the octets cannot be what pack() made.
     """
+    return data if coding == PLAIN else b"".join(_unpacked(coding, data))
+
+
+def _unpacked(coding: int, data: Octets) -> Iterator[Octets]:
+    """The same, a frame at a time."""
     if coding == PLAIN:
-        return data
-    if coding == ZSTD:
-        return _decompressed(data)
-    ends = _ends(data)
-    return b"".join([_decompressed(data[start:end]) for start, end in ends])
+        yield data
+    elif coding == ZSTD:
+        yield _decompressed(data)
+    else:
+        view = memoryview(data)
+        for start, end in _ends(data):
+            yield _decompressed(view[start:end])
 
 
-def _decompressed(data: bytes) -> bytes:
+def _same(pieces: Iterable[Octets], content: Octets, at: int = 0) -> bool:
+    """Whether the pieces together are the content, from a position on."""
+    view = memoryview(content)
+    for piece in pieces:
+        if view[at : at + len(piece)] != piece:
+            return False
+        at += len(piece)
+    return at == len(content)
+
+
+def _decompressed(data: Octets) -> bytes:
     try:
         return _coders.decompress(data)
     except zstandard.ZstdError as error:
         raise DamagedFile(reason=f"compressed content: {error}") from error
 
 
-def _ends(index: bytes) -> list[tuple[int, int]]:
+def _ends(index: Octets) -> list[tuple[int, int]]:
     """Where each frame begins and ends.
 
     :param index: what :func:`_frames` made, or its beginning.
@@ -126,21 +157,22 @@ def _ends(index: bytes) -> list[tuple[int, int]]:
 
 def divide(content: bytes, message: Message) -> Pieces:
     """Lay the octets of a message out, and see that they come out again; if not, it stays in one piece.  Needs no database."""
-    remainder: list[bytes] = []
-    cuts: list[tuple[int, bytes]] = []
+    view = memoryview(content)
+    remainder: list[Octets] = []
+    cuts: list[tuple[int, Octets]] = []
     at = message.header_size
     for offset, length in message.attachments:
         if offset < at or offset + length > len(content):
             continue  # a part that overlaps another stays where it is
-        cuts.append((offset, content[offset : offset + length]))
-        remainder.append(content[at:offset])
+        cuts.append((offset, view[offset : offset + length]))
+        remainder.append(view[at:offset])
         at = offset + length
-    remainder.append(content[at:])
-    header, body = content[: message.header_size], pack(b"".join(remainder))
+    remainder.append(view[at:])
+    header, body = content[: message.header_size], pack(remainder[0] if len(remainder) == 1 else b"".join(remainder))
     if cuts:
-        whole = _interleave(header, unpack(*body), ((position, len(data), PLAIN, data) for position, data in cuts))
-        if b"".join(whole) != content:
-            cuts, body = [], (PLAIN, content[message.header_size :])
+        rest = b"".join(_unpacked(*body))
+        if not _same(_interleave(header, rest, ((position, len(data), PLAIN, data) for position, data in cuts)), content):
+            cuts, body = [], (PLAIN, view[message.header_size :])
     if len(content) > LARGE:
         body = body[0] | IN_PIECES, body[1]
     return Pieces(header, summary(header), body, tuple(cuts))
@@ -153,22 +185,41 @@ def store_content(connection: apsw.Connection, message_id: int, pieces: Pieces) 
     """
     connection.execute("INSERT INTO headers(message_id, data) VALUES(?, ?)", (message_id, pieces.header))
     connection.execute("INSERT INTO summaries(message_id, data) VALUES(?, ?)", (message_id, pieces.summary))
-    connection.execute("INSERT INTO bodies(message_id, coding, data) VALUES(?, ?, ?)", (message_id, *pieces.body))
+    coding, body = pieces.body
+    connection.execute("INSERT INTO bodies(message_id, coding, data) VALUES(?, ?, ?)", (message_id, coding, _room(body)))
+    _fill(connection, "bodies", message_id, body)
     for position, data in pieces.cuts:
         attachment_id = _store_attachment(connection, data)
         connection.execute("INSERT INTO cuts(message_id, position, attachment_id) VALUES(?, ?, ?)", (message_id, position, attachment_id))
 
 
-def _store_attachment(connection: apsw.Connection, data: bytes) -> int:
+def _store_attachment(connection: apsw.Connection, data: Octets) -> int:
     digest = hashlib.sha256(data).digest()
     found = connection.execute("SELECT id FROM attachments WHERE digest = ?", (digest,)).get
     if found is not None:
         return int(found)
     coding, stored = pack(data, ATTACHMENT_WORTH)
-    if unpack(coding, stored) != data:
+    if coding != PLAIN and not _same(_unpacked(coding, stored), data):
         coding, stored = PLAIN, data
-    connection.execute("INSERT INTO attachments(digest, size, coding, data) VALUES(?, ?, ?, ?)", (digest, len(data), coding, stored))
-    return connection.last_insert_rowid()
+    values = (digest, len(data), coding, _room(stored))
+    connection.execute("INSERT INTO attachments(digest, size, coding, data) VALUES(?, ?, ?, ?)", values)
+    row_id = connection.last_insert_rowid()
+    _fill(connection, "attachments", row_id, stored)
+    return row_id
+
+
+def _room(data: Octets) -> Octets | apsw.zeroblob:
+    """What stands for the octets until :func:`_fill`: they themselves, or zeros."""
+    return apsw.zeroblob(len(data)) if len(data) > WRITTEN_IN_PIECES else data
+
+
+def _fill(connection: apsw.Connection, table: str, row_id: int, data: Octets) -> None:
+    """Write the octets, if it was only room that was made for them."""
+    if len(data) > WRITTEN_IN_PIECES:
+        view = memoryview(data)
+        with connection.blob_open("main", table, "data", row_id, True) as blob:
+            for start in range(0, len(data), WRITTEN_IN_PIECES):
+                blob.write(view[start : start + WRITTEN_IN_PIECES])
 
 
 def load_header(connection: apsw.Connection, message_id: int) -> bytes:
@@ -213,13 +264,13 @@ def assemble(connection: apsw.Connection, message_id: int, header: bytes, coding
     return b"".join(_interleave(header, remainder, cuts))
 
 
-def _interleave(header: bytes, remainder: bytes, cuts: Iterable[tuple[int, int, int, bytes]]) -> Iterable[bytes]:
+def _interleave(header: bytes, remainder: bytes, cuts: Iterable[tuple[int, int, int, Octets]]) -> Iterator[Octets]:
     yield header
     at, used = len(header), 0
     for position, size, coding, data in cuts:
         gap = position - at
         yield remainder[used : used + gap]
-        yield unpack(coding, data)
+        yield from _unpacked(coding, data)
         used += gap
         at = position + size
     yield remainder[used:]
