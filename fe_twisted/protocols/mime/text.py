@@ -30,7 +30,8 @@ _INLINE = frozenset(slash + name for name in _INLINE_NAMES for slash in ("", "/"
 _HIDDEN = frozenset({"script", "style", "template"})
 _HREF = re.compile(r"\bhref\s*+=\s*+(?:\"([^\"]*+)|'([^']*+)|([^\s\"']++))", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?!amp;)(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z][a-zA-Z0-9]{1,31}));?")
-#: Characters of HTML that are taken apart at a time, so that tags without any text need little memory.
+_SPACE = re.compile(r"\s")
+#: Characters of HTML or text that are taken apart at a time, so that tags without any text, or many words, need little memory.
 _STEP = 256 * 1024
 
 
@@ -42,10 +43,24 @@ def fold(text: str) -> str:
     folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
     if not folded:
         return ""
-    inner = " ".join(folded.split())
+    inner = _single_spaced(folded)
     if not inner:
         return " "
     return f"{' ' if folded[0].isspace() else ''}{inner}{' ' if folded[-1].isspace() else ''}"
+
+
+def _single_spaced(text: str) -> str:
+    """The words of a text with one space between them; of a long one a little at a time, since words take ten times the memory of text."""
+    if len(text) <= _STEP:
+        return " ".join(text.split())
+    shown: list[str] = []
+    at = 0
+    while at < len(text):
+        space = _SPACE.search(text, at + _STEP)
+        end = space.start() if space else len(text)
+        shown.append(" ".join(text[at:end].split()))
+        at = end
+    return " ".join(filter(None, shown))
 
 
 def visible(html: str) -> str:

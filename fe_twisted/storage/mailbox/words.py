@@ -37,6 +37,9 @@ MAX_COMMON = 50_000
 #: Words on a page of the vocabulary.
 PAGE = 200
 
+#: Octets of a text that are taken apart at a time.
+STEP = 256 * 1024
+
 #: Characters of a piece of a long word.  The next piece begins half a piece further, so that no pattern up to PATTERN characters is cut.
 PIECE = 64
 PATTERN = PIECE // 2 + 1
@@ -67,7 +70,16 @@ def words_of(text: str) -> set[bytes]:
 
 
 def _split(text: str) -> set[bytes]:
-    return set(text.encode().translate(_SPACES).split())
+    octets = text.encode().translate(_SPACES)
+    words: set[bytes] = set()
+    at = 0
+    while at < len(octets):
+        # A little of a long text at a time: all its words take much more memory than the distinct ones.
+        end = octets.find(b" ", at + STEP)
+        end = end if end >= 0 else len(octets)
+        words.update(octets[at:end].split())
+        at = end
+    return words
 
 
 def _long(words: set[bytes]) -> set[bytes]:

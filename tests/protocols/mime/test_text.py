@@ -35,6 +35,14 @@ def test_folding_twice_changes_nothing_more(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 
 
+@given(st.text(st.sampled_from("ab \n\t\u3000\x1f\u0301"), max_size=60), st.integers(1, 9))
+def test_a_long_text_folds_like_a_short_one(text: str, step: int) -> None:
+    whole = fold(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "_STEP", step)
+        assert fold(text) == whole
+
+
 def test_folding_every_character_twice_changes_nothing_more_and_composition_does_not_matter() -> None:
     for code in range(0x20000):  # above that are ideographs without case, and nothing
         if not 0xD800 <= code <= 0xDFFF:

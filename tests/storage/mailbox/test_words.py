@@ -148,6 +148,14 @@ def test_a_pattern_is_in_a_text_when_it_is_in_one_of_its_words(text: str, patter
             assert any(looked_for.encode() in word for word in words.words_of(text)) == (looked_for in text)
 
 
+@given(texts)
+def test_a_long_text_has_the_words_of_its_pieces(text: str) -> None:
+    whole = words.words_of(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "STEP", 5)
+        assert words.words_of(text) == whole
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=6), st.lists(st.text(letters, min_size=1, max_size=6), max_size=6), st.data())
 def test_what_the_index_says_of_any_pattern(bodies: list[str], patterns: list[str], data: st.DataObject) -> None:
