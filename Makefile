@@ -1,6 +1,6 @@
 # make run    a mail server to try things out, on loopback, with its data in ./var
 # make test   everything that can be tested here
-# make soak   processes and networks that fail under load, for ten minutes each; SOAK_SECONDS and SOAK_SEED change that
+# make soak   processes and networks that fail under load, for ten minutes each; SOAK_SECONDS, SOAK_SEED and SOAK_ACCESS change that
 # make bench  the benchmarks
 # make lint   style, types and layers
 # make lock   requirements*.lock anew from setup.cfg

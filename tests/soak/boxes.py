@@ -208,6 +208,7 @@ def closing(service: Service) -> Iterator[Service]:
     """A clean end after a success; after a failure an end, and what the logs say of it."""
     try:
         yield service
+        service.stop()
     except BaseException:
         service.abandon()
         for daemon in service.daemons:
@@ -215,7 +216,6 @@ def closing(service: Service) -> Iterator[Service]:
             told = [at for at, line in enumerate(lines) if TROUBLE.search(line)][:5]
             print(f"== {daemon.data.name}", *(line for at in told for line in lines[at : at + 25]), "…", *lines[-10:], sep="\n")
         raise
-    service.stop()
 
 
 def one(folder: Path, workers: int = 2, **settings: str) -> Service:
