@@ -18,6 +18,8 @@ _BREAKING = {0: "?", 10: " ", 13: " "}
 
 def _text(text: str) -> bytes:
     """A sentence for the client: one line of US-ASCII, never empty (RFC 9051 section 9, resp-text)."""
+    if text.isascii() and text.isprintable():  # nearly always
+        return text.encode("ascii") or b"-"
     return text.translate(_BREAKING).encode("ascii", "replace") or b"-"
 
 
