@@ -14,6 +14,7 @@ from fe_twisted.base.errors import Later, MailError, NoSuchFolder
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, EventGroup, Notify
 from fe_twisted.protocols.imap.metadata import changed
+from fe_twisted.protocols.imap.ranges import union
 from fe_twisted.protocols.imap.render import compile_items
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.fetch import answer
@@ -24,6 +25,7 @@ from fe_twisted.servers.imap.reply import Disconnected, Ended, Reply, no
 from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.servers.imap.status import values
 from fe_twisted.servers.imap.update import is_behind, names_uid, synchronise
+from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import Folder, FolderStatus
 
 #: As the standard spells them; AnnotationChange belongs to RFC 5257, which is not here.
@@ -69,6 +71,9 @@ class Events:
         self.selected: frozenset[str] = own[0].events if own else frozenset()
         self.immediate = bool(own) and own[0].which == "SELECTED"
         self._items = own[0].items if own else ()
+        #: New messages of this view whose data items were not sent yet.
+        self._owed: Ranges = ()
+        self._owed_in: View | None = None
         self._dirty: set[int] = set()
         self._renamed = False
         self._call: Any = None
@@ -85,6 +90,7 @@ class Events:
         self._stopped = True
         self._dirty.clear()
         self._renamed = False
+        self._owed, self._owed_in = (), None
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
@@ -165,16 +171,24 @@ class Events:
 
     def at_rest(self) -> None:
         """See :class:`~fe_twisted.servers.imap.session.Notifier`."""
-        if (self._dirty or self._renamed) and self._call is None:
+        if (self._dirty or self._renamed or self._owed) and self._call is None:
             self._session.wire.between(self._tell())
 
     async def arrived(self, uids: Ranges) -> None:
         """See :class:`~fe_twisted.servers.imap.session.Notifier`: the data items that the client wants of new messages."""
+        if self._items and not self._stopped:
+            self._owed = union(self._owed, uids) if self._owed_in is self._session.view else uids
+            self._owed_in = self._session.view
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Send what is owed of new messages; it stays owed until all of it was sent, since the view counts them as told."""
         session, view = self._session, self._session.view
-        if view is not None and self._items:
+        if view is not None and self._owed_in is view:
             uid = names_uid(session, uid=False)
             plan = compile_items(self._items, uid=uid, modseq=session.condstore, uid_only=session.uid_only)
-            await answer(session, view, plan, uids, 0)
+            await answer(session, view, plan, self._owed, 0)
+        self._owed, self._owed_in = (), None
 
     # -- telling ----------------------------------------------------------------------------------
 
@@ -183,6 +197,8 @@ class Events:
         renamed, self._renamed = self._renamed, False
         session = self._session
         try:
+            if self._owed:
+                await self._settle()
             if self._selected_id() in dirty:
                 expunges = self.immediate or session.wire.idling
                 if is_behind(session, expunges=expunges):
@@ -204,7 +220,8 @@ class Events:
             self._renamed |= renamed
             if self._call is None and not self._stopped:
                 self._call = session.clock.callLater(AGAIN, self._due)
-        except MailError as error:  # what was not told now is still a difference at the next change
+        except MailError as error:  # what was not told now is still a difference at the next change, but for what cannot be read
+            self._owed, self._owed_in = (), None
             log.failure("imap.notify_failed", error, conn=session.wire.id, reason=error.reason)
 
     async def _tell_folder(self, folder_id: int) -> None:

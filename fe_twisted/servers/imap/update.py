@@ -52,13 +52,12 @@ async def synchronise(session: Session, *, expunges: bool, uid: bool) -> None:
         write_exists(session, view)
     announce_keywords(session, view)
     notifier = session.notifier
-    if notifier is not None:
-        if added:
-            await notifier.arrived(added)
-        if "FLAGCHANGE" not in notifier.selected:
-            return
-    if news:
+    # From here on the view counts this as told, and what follows may fail; so it is written before anything is waited for.
+    if news and (notifier is None or "FLAGCHANGE" in notifier.selected):
         tell_flags(session, view, news, uid=uid)
+    if notifier is not None and added:
+        await notifier.arrived(added)
+    if news:
         await session.wire.drained()
 
 

@@ -31,6 +31,22 @@ class Away:
         return ask
 
 
+class Unreadable:
+    """A mailbox that messages cannot be fetched from."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = True
+        fetch = house.mailbox.fetch
+
+        async def ask(*arguments: Any, **named: Any) -> Any:
+            if self.now:
+                raise PrimaryAway(reason="the link is not running")
+            async for batch in fetch(*arguments, **named):
+                yield batch
+
+        monkeypatch.setattr(house.mailbox, "fetch", ask)
+
+
 @pytest.fixture
 def errors() -> Any:
     """What is logged as an error of ours."""
@@ -90,4 +106,49 @@ def test_notify_tells_it_when_the_primary_is_back(house: House, monkeypatch: pyt
     said = client.take().decode()
     assert '"/" Letters' in said
     assert "* STATUS Archive (MESSAGES 1 " in said
+    assert errors == []
+
+
+def test_notify_owes_what_could_not_be_read(house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Any]) -> None:
+    """The primary goes away when it has told what changed, and before a new message was read."""
+    run(house.mailbox.append("INBOX", [NewMessage(mail(1))]))
+    client = house.login("INBOX")
+    client.ask("NOTIFY SET (SELECTED (MessageNew (BODY.PEEK[HEADER.FIELDS (SUBJECT)]) MessageExpunge FlagChange))")
+    inbox = run(house.mailbox.select("INBOX", claim_recent=False)).folder_id
+    unreadable = Unreadable(house, monkeypatch)
+    run(house.mailbox.store(inbox, ((1, 1),), "add", frozenset({"\\Flagged"})))
+    run(house.mailbox.append("INBOX", [NewMessage(mail(2))]))
+    house.clock.advance(0.1)
+    assert client.lines() == ["* 2 EXISTS", "* 2 RECENT", "* 1 FETCH (FLAGS (\\Flagged \\Recent))"]
+    house.clock.advance(AGAIN)
+    assert client.take() == b""
+    unreadable.now = False
+    house.clock.advance(AGAIN)
+    said = client.take()
+    assert said.startswith(b"* 2 FETCH (") and b"Subject: " in said
+    house.clock.advance(AGAIN)
+    assert client.take() == b""
+    assert errors == []
+
+
+def test_notify_owes_it_when_a_command_was_to_tell_it(house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Any]) -> None:
+    """The command fails, and what it did not tell comes after it; what is owed of a folder ends with looking at it."""
+    client = house.login("INBOX")
+    client.ask("NOTIFY SET (SELECTED (MessageNew (BODY.PEEK[]) MessageExpunge))")
+    unreadable = Unreadable(house, monkeypatch)
+    run(house.mailbox.append("INBOX", [NewMessage(mail(1))]))
+    client.ask("NOOP")
+    unreadable.now = False
+    house.clock.advance(AGAIN)
+    said = client.take()
+    assert said.count(b" FETCH (") == 1
+    client.ask("NOOP")
+    unreadable.now = True
+    run(house.mailbox.append("INBOX", [NewMessage(mail(2))]))
+    house.clock.advance(0.1)
+    assert client.lines() == ["* 2 EXISTS", "* 2 RECENT"]
+    client.ask("SELECT Archive")
+    unreadable.now = False
+    house.clock.advance(AGAIN)
+    assert client.take() == b""
     assert errors == []
