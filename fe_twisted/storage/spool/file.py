@@ -42,7 +42,7 @@ _CACHE = 512
 
 
 def open_file(path: Path, key: bytes, cipher: str) -> apsw.Connection:
-    """The temporary mailbox at ``path``, made if it is not there; a damaged one is first moved aside.
+    """The temporary mailbox at ``path``, made if it is not there; a damaged one is first moved aside, and what can be read of it saved.
 
     :raises fe_twisted.base.errors.MailError: the disk refused, or a newer version of the program wrote it.
     """
@@ -51,11 +51,13 @@ def open_file(path: Path, key: bytes, cipher: str) -> apsw.Connection:
     try:
         connection = _open(path, key, cipher)
     except errors.DamagedFile as error:
-        set_aside(path, error)
+        # Not as done with: it may be that only the step to a new version failed, and every message can be read.
+        set_aside(path, error, "saving")
         connection = _open(path, key, cipher)
     try:
         for aside in reversed(_unsaved(path)):  # so that the lowest number is the last to go, see there
-            _save(aside, path, connection, key, cipher)
+            if not _save(aside, path, connection, key, cipher):
+                break
     except BaseException:
         connection.close()
         raise
@@ -104,8 +106,8 @@ def renew(path: Path, key: bytes, cipher: str, error: errors.MailError) -> None:
     open_file(path, key, cipher).close()
 
 
-def _save(aside: Path, path: Path, new: apsw.Connection, key: bytes, cipher: str) -> None:
-    """Copy what can be read of a file that was set aside, and name it as done with.
+def _save(aside: Path, path: Path, new: apsw.Connection, key: bytes, cipher: str) -> bool:
+    """Copy what can be read of a file that was set aside, and name it as done with; False if that could not be done now.
 
     A row that is in the new file already is passed over, and one that has moved in meanwhile is recognised by the mailbox.  What cannot be
     done now, for lack of room for example, is left for the next time, and keeps nobody from the new file.
@@ -121,6 +123,8 @@ def _save(aside: Path, path: Path, new: apsw.Connection, key: bytes, cipher: str
         _finish(aside, path)
     except errors.MailError as problem:
         log.failure("spool.unsaved", problem, file=aside.name, reason=problem.reason)
+        return False
+    return True
 
 
 def _copy_all(aside: Path, old: apsw.Connection, new: apsw.Connection) -> None:
@@ -152,7 +156,7 @@ def _finish(aside: Path, path: Path) -> None:
 def _unsaved(path: Path) -> list[Path]:
     """Files that were set aside to be read, in the order in which that was done.
 
-    They have the numbers from 1 on without a gap, because the highest is always done with first.
+    They have the numbers from 1 on without a gap, because the highest is always done with first, and no other before it is.
     """
     found: list[Path] = []
     while (aside := _saving(path, len(found) + 1)).exists():
@@ -223,10 +227,11 @@ def unlink(path: Path) -> None:
 
 
 def destroy(path: Path) -> None:
-    """Remove the temporary mailbox with all that is in it, because its mailbox is being removed."""
+    """Remove the temporary mailbox with all that is in it and in those still to be read, because its mailbox is being removed."""
     with storage_errors():
-        for suffix in ("", "-wal", "-shm"):
-            _with(path, suffix).unlink(missing_ok=True)
+        unread = sorted(path.parent.glob(f"{path.stem}.saving-*"))
+        for each in [*(_with(path, suffix) for suffix in ("", "-wal", "-shm")), *unread]:
+            each.unlink(missing_ok=True)
     sync_directory(str(path.parent))
 
 

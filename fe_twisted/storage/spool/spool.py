@@ -197,7 +197,7 @@ class Spool:
         return await self._work_if_there(mailbox_id, count, Counts(0, 0))
 
     async def remove_if_empty(self, mailbox_id: str) -> bool:
-        """Take the file away if it holds nothing; True if there is no file now.
+        """Take the file away if it holds nothing; True if there is no file now, nor one that was set aside and is still to be read.
 
         Additions that come meanwhile wait and get a new file.  While any call is inside the file it stays.
         """
@@ -214,7 +214,7 @@ class Spool:
             await self._shut(entry)
             await self._run_in_thread(partial(files.unlink, self._path_of(mailbox_id)))
             log.event("spool.removed", mailbox=mailbox_id)
-            return True
+            return not self.waiting(mailbox_id)
         finally:
             self._unlock(mailbox_id, entry)
 

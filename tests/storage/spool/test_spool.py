@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -516,7 +517,109 @@ def test_a_file_that_cannot_be_saved_from_now_keeps_no_new_mail_out(tmp_path: Pa
     run(spool.close())
 
 
+def put_aside(folder: Path, number: int, content: bytes) -> None:
+    """A file with one message that was set aside and not yet read."""
+    beside = folder / f"making{number}"
+    beside.mkdir()
+    spool = spool_in(beside)
+    add(spool, content)
+    run(spool.close())
+    (beside / f"{BOX}-tmp.sqlite").rename(folder / f"{BOX}-tmp.saving-{number}")
+    beside.rmdir()
+
+
+def test_files_that_cannot_be_saved_from_now_keep_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for the older one alone: a gap in the numbers would hide the newer one for good."""
+    for number in (1, 2):
+        put_aside(tmp_path, number, b"%d" % number)
+    real = files._copy_all
+
+    def full(aside: Path, *connections: Any) -> None:
+        if aside.name.endswith("-2"):
+            raise errors.DiskFull(reason="no room")
+        real(aside, *connections)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_copy_all", full)
+        spool = spool_in(tmp_path)
+        assert run(spool.remove_if_empty(BOX)) is False, "the new file is gone, but these are not"
+        assert spool.waiting(BOX)
+        run(spool.close())
+    spool = spool_in(tmp_path)
+    assert sorted(taken(spool)) == [b"1", b"2"]
+    run(spool.close())
+    assert not [each for each in names(tmp_path) if ".saving-" in each]
+
+
+def test_destroy_takes_what_was_set_aside_with_it(tmp_path: Path) -> None:
+    """It is sealed mail of somebody who wants it gone; but for what is done with, and another mailbox's."""
+    put_aside(tmp_path, 1, b"one")
+    put_aside(tmp_path, 3, b"three")
+    (tmp_path / f"{BOX}-tmp.saving-1-wal").write_bytes(b"x")
+    kept = {f"{BOX}-tmp.damaged-1", f"{OTHER}-tmp.saving-1"}
+    for each in kept:
+        (tmp_path / each).write_bytes(b"x")
+    spool = spool_in(tmp_path)
+    run(spool.destroy(BOX))
+    assert names(tmp_path) == kept
+    run(spool.close())
+
+
 # -- an older file, and looking in from outside ------------------------------------------------------
+
+
+def test_damage_that_only_the_step_to_a_new_version_meets_costs_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a page of the list of free pages: the old version read every message, so the new one must have them too."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "MIGRATIONS", files.MIGRATIONS[:1])
+        old = spool_in(tmp_path)
+        contents = [b"%02d" % number + os.urandom(20_000) for number in range(40)]
+        add(old, *contents)
+        run(old.remove(BOX, [row.delivery_id for row in run(old.take(BOX, 30, 1 << 30))[4:]]))
+        run(old.close())
+        path = tmp_path / f"{BOX}-tmp.sqlite"
+        page = free_page(path)
+        data = bytearray(path.read_bytes())
+        data[(page - 1) * PAGE_SIZE + 100] ^= 255
+        path.write_bytes(data)
+        old = spool_in(tmp_path)
+        kept = contents[:4] + contents[30:]
+        assert taken(old) == kept
+        run(old.close())
+    spool = spool_in(tmp_path)
+    assert taken(spool) == kept
+    run(spool.close())
+    assert f"{BOX}-tmp.damaged-1" in names(tmp_path)
+
+
+def free_page(path: Path) -> int:
+    """The number of the first page in the list of free pages: what a new table gets its page from.
+
+    It is found by trial, because a page says what it is to nobody without the key.
+    """
+    data = path.read_bytes()
+    for page in range(2, len(data) // PAGE_SIZE + 1):
+        broken = bytearray(data)
+        broken[(page - 1) * PAGE_SIZE + 100] ^= 255
+        trial = path.with_name(f"trial{page}")
+        trial.write_bytes(broken)
+        connection = connect(trial, key=spool_key(SERVER_KEY, BOX))
+        try:
+            readable = sum(1 for _ in connection.execute("SELECT sealed FROM message")) == 14
+        except apsw.Error:
+            continue
+        finally:
+            connection.close()
+        connection = connect(trial, key=spool_key(SERVER_KEY, BOX))
+        try:
+            connection.execute("CREATE TABLE t (a)")
+        except apsw.Error:
+            if readable:
+                return page
+        finally:
+            connection.close()
+            trial.unlink()
+    raise AssertionError("there is no such page")
 
 
 def test_a_file_of_the_first_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
