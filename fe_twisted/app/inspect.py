@@ -48,7 +48,8 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
             yield Finding("server key", "ok", str(settings.server_key_file))
             yield from _directory(store)
             yield from _files(store)
-            yield from _set_aside(settings, store)
+            yield from _queues(settings)
+            yield from _waiting(settings, store)
             if settings.role == "secondary" or settings.link_port or settings.primaries:
                 yield from _link(settings, store.server_key)
     except MailError as error:
@@ -87,12 +88,28 @@ def _files(store: Store) -> Iterator[Finding]:
         yield Finding("mailbox files", "ok", _count(len(known), "mailbox"))
 
 
-def _set_aside(settings: Settings, store: Store) -> Iterator[Finding]:
-    """Messages that a merge could not store."""
+def _queues(settings: Settings) -> Iterator[Finding]:
+    """Damaged files with mail for other primaries."""
+    for path in sorted(settings.queue_folder.glob("*/*.*-*")):
+        if path.name.endswith(("-wal", "-shm")):
+            continue
+        name = f"{path.parent.name}/{path.name}"
+        if ".damaged-" in path.name:
+            detail = f"{name} was damaged and may hold mail that was accepted; the log says what was saved from it"
+            yield Finding("queue files", "problem", detail)
+        if ".saving-" in path.name:
+            yield Finding("queue files", "problem", f"{name} was damaged; what can be read of it is handed over to its primary")
+
+
+def _waiting(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Messages that a merge could not store, and files that nobody can look into."""
     names = {alias.mailbox_id: alias.address for alias in store.accounts.aliases()}
     for found in look(settings, store.server_key):
-        if found.peeked is not None and found.peeked.refused:
-            owner = names.get(found.mailbox_id, "nobody")
+        owner = names.get(found.mailbox_id, "nobody")
+        if found.peeked is None:
+            why = "it is being written just now, or was open when a server was killed, or is damaged"
+            yield Finding("waiting mail", "note", f"{found.path.name} of {owner} could not be looked into: {why}")
+        elif found.peeked.refused:
             detail = f"{found.path.name} of {owner}: {_count(found.peeked.refused, 'message')} set aside, because storing failed"
             yield Finding("waiting mail", "problem", f"{detail}; the log says why, and it is tried again")
 

@@ -21,7 +21,7 @@ from fe_twisted.app.parts import logged
 from fe_twisted.base import log
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.services.deliver.remote import RemoteDeliver
-from fe_twisted.storage.spool.queue import Queue
+from fe_twisted.storage.spool.queue import Queue, queued
 
 #: Seconds between two looks for folders that were left behind.
 LOOK = 30.0
@@ -112,7 +112,7 @@ class Queues(MultiService):
             if entry.name == self._name or entry.name in self._adopted or not entry.name.isdecimal():
                 continue
             path = Path(entry.path)
-            if not any(path.glob("*.sqlite")):
+            if not queued(path):
                 continue
             try:
                 claimed = claim(path)

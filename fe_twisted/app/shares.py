@@ -196,7 +196,7 @@ def waiting_mail(mailboxes: Path, queue: Path) -> tuple[int, int]:
         except FileNotFoundError:
             continue
         for entry in entries:
-            name = re.sub(r"-tmp\.saving-\d+\Z", "-tmp.sqlite", entry.name.removesuffix("-wal"))
+            name = re.sub(r"\.saving-\d+\Z", ".sqlite", entry.name.removesuffix("-wal"))
             if name.endswith(suffix):
                 found.add(name.removesuffix(suffix))
                 octets += _size(entry)

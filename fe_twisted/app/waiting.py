@@ -11,8 +11,9 @@ from pathlib import Path
 from fe_twisted.base.settings import Settings
 from fe_twisted.storage.spool.peek import Peeked, peek
 
-_MAILBOX = re.compile(r"\A([0-9a-f]{24})-tmp\.sqlite\Z")
-_QUEUED = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
+#: The file itself, or one that was set aside and is still to be read.
+_MAILBOX = re.compile(r"\A([0-9a-f]{24})-tmp\.(?:sqlite|saving-[0-9]+)\Z")
+_QUEUED = re.compile(r"\A([0-9a-f]{24})\.(?:sqlite|saving-[0-9]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from fe_twisted.base.load import load
 from fe_twisted.base.settings import SETTINGS, describe
 from fe_twisted.servers.imap.capability import HIDEABLE
 from fe_twisted.storage.spool.item import Waiting
+from fe_twisted.storage.spool.queue import Queue
 from fe_twisted.storage.spool.spool import Spool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -297,6 +298,28 @@ def test_check_names_mail_that_could_not_be_stored(shell: Shell, alias: str) -> 
     assert "me@example.org: 1 message set aside" in details[0] and found.mailbox_id in details[0]
 
 
+def test_what_was_set_aside_is_named_wherever_it_lies(shell: Shell, alias: str) -> None:
+    """Mail for other primaries is accepted mail too, and a file that nobody can look into may hold some."""
+    settings = load(shell.config, {})
+    with opened(settings) as store:
+        queue = Queue(settings.queue_folder / "2", store.server_key, execute, Clock())
+        public = store.accounts.aliases()[0].sealing_key or b""
+        for each in ("a" * 24, "b" * 24, "c" * 24):
+            at_once(queue.spool.add(each, public, Waiting(bytes(16), WHEN, b"x")))
+        wal = (settings.queue_folder / "2" / f"{'c' * 24}.sqlite-wal").read_bytes()
+        at_once(queue.spool.close())
+        folder = settings.queue_folder / "2"
+        (folder / f"{'a' * 24}.sqlite").rename(folder / f"{'a' * 24}.saving-1")
+        (folder / f"{'b' * 24}.sqlite").rename(folder / f"{'b' * 24}.damaged-1")
+        (folder / f"{'c' * 24}.sqlite-wal").write_bytes(wal)
+        assert total(look(settings, store.server_key)) == Sum(1, 0, ANY, 1)
+    told = [(each["status"], each["detail"]) for each in shell.json("check", status=1)["checks"]]
+    problems = [detail for status, detail in told if status == "problem"]
+    assert ["a" * 24 in problems[0], "b" * 24 in problems[1], len(problems)] == [True, True, 2]
+    [note] = [detail for status, detail in told if status == "note" and "could not be looked into" in detail]
+    assert f"{'c' * 24}.sqlite of nobody" in note
+
+
 def test_a_primary_gets_another_name(shell: Shell, alias: str) -> None:
     """Only where it is, with its server stopped, and to a name that nobody has."""
     rename = ("directory", "rename-location")
@@ -313,6 +336,8 @@ def test_a_primary_gets_another_name(shell: Shell, alias: str) -> None:
     with shell.config.open("a") as file:
         file.write('location = "two"\nprimaries = ["three=wss://three.example.org:7443"]\n')
     assert shell.json(*rename, "two", "three", status=1)["code"] == "refused"
+    other = shell.json(*rename, "three", "two", status=1)
+    assert other["code"] == "refused" and "another primary" in other["error"], "it may be running, on its box"
     said = shell(*rename, "one", "two")
     assert "1 alias is at two now." in said and "location =" not in said
     with shell.config.open("a") as file:

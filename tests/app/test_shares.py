@@ -79,3 +79,7 @@ def test_waiting_mail_is_counted_by_names_and_sizes(tmp_path: Path) -> None:
         (queue / str(number)).mkdir(parents=True, exist_ok=True)
         (queue / str(number) / name).write_bytes(b"x")
     assert waiting_mail(mailboxes, queue) == (3, 33)
+    for name in ("c.saving-1", "d.saving-1", "d.saving-2-wal", "d.damaged-1"):
+        (queue / "2" / name).write_bytes(b"x")
+    (mailboxes / "e-tmp.saving-1").write_bytes(b"x")
+    assert waiting_mail(mailboxes, queue) == (5, 37), "what is still to be read after damage waits as well"

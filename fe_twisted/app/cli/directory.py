@@ -71,6 +71,10 @@ def rename_location(old: str, new: str) -> None:
         raise BadSettings(wrong)
     if settings.role != "primary" or settings.location not in (old, new):
         raise Refused(f"this box is not {old}; do this where the mailboxes are, so that nobody has them open")
+    if old in settings.elsewhere():
+        raise Refused(
+            f"{old} is another primary, by the setting primaries, and may be running; do this on its box, or forget it there first"
+        )
     if new in settings.elsewhere():
         raise Refused(f"{new} is the name of another primary; the setting primaries has it")
     with _stopped(settings), opened(settings) as store:

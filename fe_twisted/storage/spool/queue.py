@@ -14,7 +14,8 @@ from fe_twisted.base.clock import Clock
 from fe_twisted.storage.spool.spool import Spool
 from fe_twisted.storage.sqlite.writer import RunInThread
 
-_NAME = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
+#: The file of a mailbox, or one that was set aside and is still to be read.
+_NAME = re.compile(r"\A([0-9a-f]{24})\.(?:sqlite|saving-[0-9]+)\Z")
 
 
 class Queue:
@@ -32,5 +33,13 @@ class Queue:
 
     def ids(self) -> list[str]:
         """All mailboxes that something waits for, sorted."""
-        found = (_NAME.match(entry.name) for entry in os.scandir(self._directory))
-        return sorted(match[1] for match in found if match)
+        return queued(self._directory)
+
+
+def queued(directory: Path) -> list[str]:
+    """The mailboxes that something waits for in a queue's folder, sorted; nothing is opened.
+
+    :raises OSError: it cannot be read.
+    """
+    found = (_NAME.match(entry.name) for entry in os.scandir(directory))
+    return sorted({match[1] for match in found if match})
