@@ -220,7 +220,7 @@ class DirectMailbox(RemoteMailbox):
 
     async def changes(self, folder_id: int, since: int, uidnext: int, *, claim_recent: bool) -> Changes:
         r"""See the interface.  Only the primary can give away what is ``\Recent``."""
-        found = await self._look(lambda here: succeed(here.changed(folder_id, since, uidnext)))
+        found = await self._look(lambda here: here.changed(folder_id, since, uidnext))
         if found is None or (claim_recent and found.recent):
             return await super().changes(folder_id, since, uidnext, claim_recent=claim_recent)
         return found

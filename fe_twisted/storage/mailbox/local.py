@@ -136,9 +136,9 @@ class LocalMailbox(Reader):
         found = super().selected(name)
         return self._claims.left(found, found.folder_id)
 
-    def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
+    async def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
         """See :class:`Reader`."""
-        return self._claims.left(super().changed(folder_id, since, uidnext), folder_id)
+        return self._claims.left(await super().changed(folder_id, since, uidnext), folder_id)
 
     async def select(self, name: str, *, claim_recent: bool) -> Selected:
         """See the interface."""
@@ -153,10 +153,11 @@ class LocalMailbox(Reader):
     async def changes(self, folder_id: int, since: int, uidnext: int, *, claim_recent: bool) -> Changes:
         """See the interface."""
         if not claim_recent:
-            return self.changed(folder_id, since, uidnext)
+            return await self.changed(folder_id, since, uidnext)
         once = answers.take()
         key = once.key if once is not None else None
-        found: Changes = self._claims.answered(key) or self.changed(folder_id, since, uidnext)
+        found: Changes = self._claims.answered(key) or await self.changed(folder_id, since, uidnext)
+        found = self._claims.answered(key) or found  # that may have taken a while, and the same may have been asked again
         self._claims.claim(found, folder_id, found.uidnext, key)
         return found
 

@@ -33,7 +33,7 @@ from fe_twisted.storage.mailbox.rows import (
     uid_of,
 )
 from fe_twisted.storage.mailbox.schema import UID_MASK
-from fe_twisted.storage.mailbox.touched import log_touched
+from fe_twisted.storage.mailbox.touched import log_touched, prune_log
 
 Now = Callable[[], datetime.datetime]
 
@@ -337,6 +337,7 @@ def remove_entries(connection: apsw.Connection, folder_id: int, uids: Ranges, *,
             [(folder_id, modseq, first, last) for first, last in present],
         )
         connection.execute("DELETE FROM entries WHERE id BETWEEN ? AND ?", (low, high))
+    prune_log(connection, folder_id, modseq)
     count_again(connection, folder_id, messages=-messages, octets=-octets, unseen=-unseen, deleted=-deleted)
     return modseq
 

@@ -75,9 +75,13 @@ class Reader:
         """
         return self._read(lambda c: view.select_folder(c, name))
 
-    def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
-        r"""What has changed; no ``\Recent`` is claimed."""
-        return self._read(lambda c: view.changes_since(c, folder_id, since, uidnext))
+    async def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
+        r"""What has changed; no ``\Recent`` is claimed.  In a thread if it takes long to find out."""
+        found = self._read(lambda c: view.few_changes_since(c, folder_id, since, uidnext))
+        if found is None:
+            found = await self._scan(lambda c: _in_snapshot(c, lambda: view.changes_since(c, folder_id, since, uidnext)))
+            self._read(lambda c: None)  # what the flags in the answer mean is known afterwards, as after every question that is asked here
+        return found
 
     async def vanished(self, folder_id: int, since: int) -> Ranges:
         """See the interface."""
@@ -176,11 +180,7 @@ class Reader:
     def _read(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask in the reactor, all in one snapshot: point queries, microseconds each."""
         with storage_errors(self._reader):
-            self._reader.execute("BEGIN")
-            try:
-                return question(self._reader)
-            finally:
-                self._reader.execute("COMMIT")
+            return _in_snapshot(self._reader, lambda: question(self._reader))
 
     async def _scan(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask in a thread, one question at a time on the scanning connection."""
@@ -207,6 +207,15 @@ class Reader:
         turn: Deferred[None] = Deferred()
         self._clock.callLater(0, turn.callback, None)
         return turn
+
+
+def _in_snapshot(connection: apsw.Connection, question: Callable[[], T]) -> T:
+    """Ask a question in a read transaction."""
+    connection.execute("BEGIN")
+    try:
+        return question()
+    finally:
+        connection.execute("COMMIT")
 
 
 def _gone() -> apsw.Connection:

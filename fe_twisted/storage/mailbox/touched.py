@@ -8,6 +8,8 @@ is the modseq from which on the log is whole, and for an earlier one all message
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nlargest
+from itertools import pairwise
 from typing import Any
 
 import apsw
@@ -16,8 +18,11 @@ from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.rows import FolderRow
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
-#: Ranges of one change; more become one that holds them all.
-MAX_RANGES = 16
+#: Ranges of one change that are logged; of more, those with the least between them become one.
+MAX_RANGES = 1024
+
+#: Ranges that are looked at for one question: each costs as much as to pass over some dozens of messages.
+MAX_SPANS = 512
 
 #: Changes of a folder that are kept at least, and so many more before it is looked again for those that need not be.
 KEPT = 4096
@@ -29,26 +34,41 @@ def log_touched(connection: apsw.Connection, folder_id: int, modseq: int, uids: 
 
     :param uids: ascending, not empty.
     """
-    if len(uids) > MAX_RANGES:
-        uids = ((uids[0][0], uids[-1][1]),)
+    uids = coarse(uids, MAX_RANGES)
     connection.executemany(
         "INSERT INTO touched(folder_id, modseq, first, last) VALUES(?, ?, ?, ?)", [(folder_id, modseq, first, last) for first, last in uids]
     )
-    if modseq % LOOK == 0 and modseq > KEPT:
+    prune_log(connection, folder_id, modseq)
+
+
+def prune_log(connection: apsw.Connection, folder_id: int, modseq: int) -> None:
+    """Forget changes that are so old that they need not be kept; to be called whenever the folder took a modseq.
+
+    :param modseq: the folder's latest.
+    """
+    if modseq < KEPT + LOOK:
+        return
+    logged_since = int(connection.execute("SELECT logged_since FROM folders WHERE id = ?", (folder_id,)).get)
+    if modseq - logged_since >= KEPT + LOOK:
         connection.execute("DELETE FROM touched WHERE folder_id = ? AND modseq <= ?", (folder_id, modseq - KEPT))
-        connection.execute("UPDATE folders SET logged_since = max(logged_since, ?) WHERE id = ?", (modseq - KEPT, folder_id))
+        connection.execute("UPDATE folders SET logged_since = ? WHERE id = ?", (modseq - KEPT, folder_id))
 
 
-def touched_since(connection: apsw.Connection, folder: FolderRow, since: int) -> Ranges:
-    """Ranges of UIDs, ascending, with all messages of a later modseq than ``since`` in them, and others."""
+def touched_since(connection: apsw.Connection, folder: FolderRow, since: int, most: int = -1) -> Ranges | None:
+    """Ranges of UIDs, ascending, with all messages of a later modseq than ``since`` in them, and others.
+
+    :param most: so many rows of the log may be read, if not negative; None is returned when there are more.
+    """
     if since >= folder.modseq:
         return ()
     if since < folder.logged_since:
         return ((1, UID_MASK),)
     logged: list[Any] = connection.execute(
-        "SELECT first, last FROM touched WHERE folder_id = ? AND modseq > ?", (folder.id, since)
+        "SELECT first, last FROM touched WHERE folder_id = ? AND modseq > ? LIMIT ?", (folder.id, since, most + 1 if most >= 0 else -1)
     ).fetchall()
-    return joined(sorted(logged))
+    if 0 <= most < len(logged):
+        return None
+    return coarse(joined(sorted(logged)), MAX_SPANS)
 
 
 def joined(ranges: Iterable[Any]) -> Ranges:
@@ -60,3 +80,13 @@ def joined(ranges: Iterable[Any]) -> Ranges:
         else:
             out.append((first, last))
     return tuple(out)
+
+
+def coarse(ranges: Ranges, most: int) -> Ranges:
+    """At most so many ranges that hold all of these, ascending ones: the widest gaps stay."""
+    if len(ranges) <= most:
+        return ranges
+    gaps = [(after - before, number) for number, ((_, before), (after, _)) in enumerate(pairwise(ranges))]
+    cuts = sorted(number for _, number in nlargest(most - 1, gaps))
+    firsts = [0, *(number + 1 for number in cuts)]
+    return tuple((ranges[first][0], ranges[last][1]) for first, last in zip(firsts, [*cuts, len(ranges) - 1], strict=True))

@@ -6,13 +6,17 @@ from typing import Any
 
 import apsw
 
-from fe_twisted.protocols.imap.ranges import subtract
+from fe_twisted.protocols.imap.ranges import count, intersect, subtract
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Changes, Selected
 from fe_twisted.storage.mailbox.folders import status_of
 from fe_twisted.storage.mailbox.rows import FolderRow, entry_id, folder_of, runs, selectable, spans, uid_of
 from fe_twisted.storage.mailbox.schema import UID_MASK
 from fe_twisted.storage.mailbox.touched import joined, touched_since
+
+#: Messages that may be passed over, and rows of each log that may be read, where others wait for it: some milliseconds.
+FEW = 16_000
+FEW_LOGGED = 4_000
 
 
 def select_folder(connection: apsw.Connection, name: str) -> Selected:
@@ -54,12 +58,31 @@ def claim_recent(connection: apsw.Connection, folder_id: int, upto: int) -> None
 
 
 def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidnext: int) -> Changes:
-    """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.changes`."""
+    """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.changes`; of a large folder that may take a while.  To be asked in one snapshot."""
+    found = _changes_since(connection, folder_id, since, uidnext, -1, -1)
+    assert found is not None, "without limits there is always an answer"
+    return found
+
+
+def few_changes_since(connection: apsw.Connection, folder_id: int, since: int, uidnext: int) -> Changes | None:
+    """The same, or None, quickly, when it would take long to find out."""
+    return _changes_since(connection, folder_id, since, uidnext, FEW, FEW_LOGGED)
+
+
+def _changes_since(connection: apsw.Connection, folder_id: int, since: int, uidnext: int, few: int, few_logged: int) -> Changes | None:
+    """:param few, few_logged: see :data:`FEW`; negative for no limit."""
     row = folder_of(connection, folder_id)
     if row is None:
         return Changes(0, 0, (), (), (), (), exists=False)
+    touched = touched_since(connection, row, since, few_logged)
+    gone = _expunged_since(connection, folder_id, since, few_logged)
+    if touched is None or gone is None:
+        return None
+    below = ((1, max(1, min(uidnext, row.uidnext) - 1)),)
+    if touched and few >= 0 and count(intersect(touched, below)) + max(0, row.uidnext - uidnext) > few:
+        return None
     changed: list[Any] = []
-    for low, high in spans(folder_id, touched_since(connection, row, since)):
+    for low, high in spans(folder_id, touched):
         changed += connection.execute(
             f"SELECT id & {UID_MASK}, flags, modseq FROM entries WHERE id BETWEEN ? AND ? AND modseq > ? ORDER BY id",
             (low, min(high, entry_id(folder_id, uidnext) - 1), since),
@@ -73,15 +96,22 @@ def changes_since(connection: apsw.Connection, folder_id: int, since: int, uidne
         uidnext=row.uidnext,
         added=added,
         changed=changed,
-        vanished=vanished_since(connection, folder_id, since),
+        vanished=gone,
         recent=_recent(row, [uid for uid, _, _ in added]),
     )
 
 
 def vanished_since(connection: apsw.Connection, folder_id: int, since: int) -> Ranges:
     """UIDs that were expunged after the modseq.  The log is kept as long as the folder, so the answer is exact for any modseq."""
-    logged = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? ORDER BY first", (folder_id, since))
-    return joined(logged.fetchall())
+    return _expunged_since(connection, folder_id, since, -1) or ()
+
+
+def _expunged_since(connection: apsw.Connection, folder_id: int, since: int, most: int) -> Ranges | None:
+    """:param most: None is returned when there are more ranges, if not negative."""
+    logged: list[Any] = connection.execute(
+        "SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? LIMIT ?", (folder_id, since, most + 1 if most >= 0 else -1)
+    ).fetchall()
+    return None if 0 <= most < len(logged) else joined(sorted(logged))
 
 
 def _recent(row: FolderRow, added: list[int]) -> Ranges:

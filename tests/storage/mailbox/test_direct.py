@@ -16,7 +16,7 @@ from fe_twisted.protocols.cluster.frames import Request, decode
 from fe_twisted.protocols.imap.search import All, Header
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox import files as files_
-from fe_twisted.storage.mailbox import remote
+from fe_twisted.storage.mailbox import remote, view
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.direct import REST, RETRY, DirectMailbox, Mode, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
@@ -174,8 +174,10 @@ def test_a_change_is_seen_when_it_is_told(world: World) -> None:
     run(mailbox.close())
 
 
-def test_a_keyword_is_known_before_a_flag_of_it_is_given(world: World) -> None:
+@pytest.mark.parametrize("few", [view.FEW, 0])
+def test_a_keyword_is_known_before_a_flag_of_it_is_given(world: World, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     """The file may be ahead of what was told: a bit that has no name yet would be lost on the client for good."""
+    monkeypatch.setattr(view, "FEW", few)
     mailbox, inbox = filled(world)
     local = run(world.mailboxes.open(ID, KEY))
     world.network.cable.held = True

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from fe_twisted.storage.mailbox import touched
+import pytest
+from twisted.internet.defer import Deferred
+
+from fe_twisted.storage.mailbox import touched, view
+from fe_twisted.storage.mailbox.api import Changes
 from fe_twisted.storage.mailbox.local import LocalMailbox
+from fe_twisted.storage.mailbox.touched import coarse
 from tests.storage.mailbox.driving import run
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail, rows
 
@@ -32,18 +37,86 @@ def test_only_so_much_is_kept(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyP
         run(mailbox.store(inbox, ((1 + turn % 5, 1 + turn % 5),), "add" if turn % 2 else "replace", frozenset({f"k{turn}"})))
         expect(mailbox)
         assert logged(mailbox) <= touched.KEPT + touched.LOOK
-    assert mailbox._reader.execute("SELECT logged_since FROM folders WHERE id = ?", (inbox,)).get == 8
+    assert mailbox._reader.execute("SELECT logged_since FROM folders WHERE id = ?", (inbox,)).get == 9
 
 
-def test_many_ranges_become_one(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_longer_because_messages_are_removed(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages come and go by turns, so that a modseq in two is that of an EXPUNGE or of a MOVE."""
+    monkeypatch.setattr(touched, "KEPT", 4)
+    monkeypatch.setattr(touched, "LOOK", 2)
+    inbox = folder_id(mailbox)
+    for turn in range(12):
+        (uid,) = add(mailbox, mail(turn), flags=frozenset({"\\Deleted"}))
+        if turn % 2:
+            run(mailbox.expunge(inbox, None))
+        else:
+            run(mailbox.move(inbox, ((uid, uid),), "Archive"))
+        assert mailbox._reader.execute("SELECT count(*) FROM touched WHERE folder_id = ?", (inbox,)).get <= 6
+    expect(mailbox)
+
+
+def test_many_ranges_become_few(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(touched, "MAX_RANGES", 2)
     add(mailbox, *map(mail, range(9)))
     inbox = folder_id(mailbox)
     run(mailbox.store(inbox, ((1, 1), (4, 5)), "add", frozenset({"two"})))
     assert logged(mailbox) == 3
-    run(mailbox.store(inbox, ((2, 2), (4, 4), (6, 8)), "add", frozenset({"three"})))
-    assert logged(mailbox) == 4
+    run(mailbox.store(inbox, ((2, 2), (4, 4), (7, 8)), "add", frozenset({"three"})))
+    assert mailbox._reader.execute("SELECT first, last FROM touched WHERE modseq = 4").fetchall() == [(2, 4), (7, 8)]
     expect(mailbox)
+
+
+def test_scattered_messages_stay_scattered(mailbox: LocalMailbox) -> None:
+    add(mailbox, *map(mail, range(80)))
+    run(mailbox.store(folder_id(mailbox), tuple((uid, uid) for uid in range(1, 80, 4)), "add", frozenset({"\\Seen"})))
+    assert mailbox._reader.execute("SELECT max(last - first), count(*) FROM touched WHERE modseq = 3").fetchall() == [(0, 20)]
+
+
+def test_the_widest_gaps_stay() -> None:
+    ranges = ((1, 1), (3, 4), (9, 9), (11, 12), (30, 30))
+    assert coarse(ranges, 5) == ranges
+    assert coarse(ranges, 3) == ((1, 4), (9, 12), (30, 30))
+    assert coarse(ranges, 1) == ((1, 30),)
+
+
+@pytest.mark.parametrize(("few", "few_logged", "spans"), [(0, 100, 512), (100, 0, 512), (3, 3, 2), (100, 100, 2)])
+def test_what_takes_long_is_found_in_a_thread(
+    mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch, few: int, few_logged: int, spans: int
+) -> None:
+    monkeypatch.setattr(view, "FEW", few)
+    monkeypatch.setattr(view, "FEW_LOGGED", few_logged)
+    monkeypatch.setattr(touched, "MAX_SPANS", spans)
+    add(mailbox, *map(mail, range(9)))
+    inbox = folder_id(mailbox)
+    for uid in (8, 2, 5):
+        run(mailbox.store(inbox, ((uid, uid),), "add", frozenset({f"k{uid}", "\\Deleted"})))
+    expect(mailbox)
+    assert (mailbox._scanner is not None) == (few < 100 or few_logged < 100)
+    before = mailbox.modseq(inbox)
+    run(mailbox.expunge(inbox, None))
+    assert run(mailbox.changes(inbox, before, 10, claim_recent=False)).vanished == ((2, 2), (5, 5), (8, 8))
+
+
+def test_what_is_recent_is_given_away_once_whatever_takes_long(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sessions ask, and both are answered by the thread before either has what is recent."""
+    monkeypatch.setattr(view, "FEW", 0)
+    inbox = folder_id(mailbox)
+    add(mailbox, mail(1))
+    waiting: list[tuple[Any, Deferred[Any]]] = []
+
+    def later(work: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        waiting.append((work(), done))
+        return done
+
+    monkeypatch.setattr(mailbox, "_run_in_thread", later)
+    found: list[Changes] = []
+    for _ in range(2):
+        Deferred.fromCoroutine(mailbox.changes(inbox, 1, 1, claim_recent=True)).addCallback(found.append)
+    while waiting:
+        answer, done = waiting.pop()
+        done.callback(answer)
+    assert [changes.recent for changes in found] == [((1, 1),), ()]
 
 
 def test_copies_and_moves_are_logged_in_their_folder(mailbox: LocalMailbox) -> None:
