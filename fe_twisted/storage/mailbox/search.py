@@ -53,6 +53,9 @@ MAX_INLINE_RANGES = 20
 #: Up to this many messages are looked up one by one; for more of them all messages of the folder are gone through.
 MAX_LOOKED_UP = 1000
 
+#: Up to so many messages that are not in the full-text index are compared beforehand; more of them one by one, as far as it comes to that.
+FEW_UNINDEXED = 128
+
 #: Seconds that the regular expressions of one search may take.
 MAX_SECONDS = 10.0
 
@@ -236,9 +239,19 @@ def _contains(value: str, parts: tuple[int, ...], statement: _Statement) -> str:
     if found is None:
         statement.tables.add("t")
         return f"({_candidates(value, parts, statement)}{_compared(parts, statement.bind(value))})"
-    sql = f"SELECT message_id FROM texts t WHERE message_id > {INDEXED} AND {_compared(parts, '?1')}"
-    found.update(message for (message,) in statement.connection.execute(sql, (value,)))
-    return _among(found, statement)
+    if _few_unindexed(statement.connection):
+        sql = f"SELECT message_id FROM texts t WHERE message_id > {INDEXED} AND {_compared(parts, '?1')}"
+        found.update(message for (message,) in statement.connection.execute(sql, (value,)))
+        return _among(found, statement)
+    # One by one, and only those that all else that was asked for leaves over.
+    compared = f"EXISTS (SELECT 1 FROM texts t WHERE t.message_id = e.message_id AND {_compared(parts, statement.bind(value))})"
+    return f"({_among(found, statement)} OR (e.message_id > {INDEXED} AND {compared}))"
+
+
+def _few_unindexed(connection: apsw.Connection) -> bool:
+    """Whether so few messages are not in the index that those with a word are best found beforehand, whatever else is asked for."""
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM previews WHERE message_id > {INDEXED} LIMIT {FEW_UNINDEXED + 1})"
+    return int(connection.execute(sql).get) <= FEW_UNINDEXED
 
 
 def _compared(parts: tuple[int, ...], needle: str) -> str:
@@ -250,6 +263,8 @@ def _candidates(value: str, parts: tuple[int, ...], statement: _Statement) -> st
     found = holding(statement.connection, value, parts)
     if found is None:
         return ""
+    if not _few_unindexed(statement.connection):
+        return f"({_among(found, statement)} OR e.message_id > {INDEXED}) AND "
     found.update(message for (message,) in statement.connection.execute(f"SELECT message_id FROM previews WHERE message_id > {INDEXED}"))
     return _among(found, statement) + " AND "
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,12 +37,13 @@ from fe_twisted.protocols.imap.search import (
     Within,
 )
 from fe_twisted.protocols.mime.text import fold
-from fe_twisted.storage.mailbox import words
+from fe_twisted.storage.mailbox import search, words
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.words import unindexed
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, nothing_waits, run
+from tests.storage.mailbox.samples import add, mail
 
 NOW = 1_790_000_000
 WORDS = ("alpha", "beta", "Gamma", "straße", "Ω", "a b", "100%", "under_score", 'quo"te', "it's", "日本語", "Müller", "x")
@@ -236,9 +238,14 @@ def disjoint(found: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     return tuple(out)
 
 
-@pytest.fixture(scope="module", params=["indexed", "half of it is indexed", "nothing is indexed"])
+@pytest.fixture(scope="module", params=["indexed", "half of it is indexed", "more than a few are left", "nothing is indexed"])
 def filled(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LocalMailbox]:
-    at_once_, expected = {"indexed": (20, 0), "half of it is indexed": (35, 25), "nothing is indexed": (100, 60)}[request.param]
+    at_once_, expected, few = {
+        "indexed": (20, 0, 128),
+        "half of it is indexed": (35, 25, 128),
+        "more than a few are left": (35, 25, 24),
+        "nothing is indexed": (100, 60, 128),
+    }[request.param]
     clock = Clock()
     clock.advance(NOW)
     files = MailboxFiles(Path(tmp_path_factory.mktemp("search")))
@@ -249,8 +256,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         for message in SAMPLES:
             run(mailbox.append("INBOX", [NewMessage(message.content, message.flags, message.received)]))
         run(mailbox.append("Archive", [NewMessage(SAMPLES[0].content)]))
-    assert unindexed(mailbox._reader) == expected
-    yield mailbox
+        assert unindexed(mailbox._reader) == expected
+        patch.setattr(search, "FEW_UNINDEXED", few)
+        yield mailbox
     run(mailbox.close())
 
 
@@ -302,3 +310,25 @@ def test_a_key_of_the_session_is_a_bug(filled: LocalMailbox) -> None:
 def test_many_ranges_in_one_program(filled: LocalMailbox) -> None:
     odd = tuple((uid, uid) for uid in range(1, 61, 2))
     assert run(filled.search(1, And((Uids(odd), Not(Uids(((31, 60),))))))) == list(range(1, 31, 2))
+
+
+def test_texts_are_compared_only_where_it_matters(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many messages are not in the index, nobody pays for those that the rest of the program excludes."""
+    monkeypatch.setattr(search, "FEW_UNINDEXED", 3)
+    add(mailbox, *map(mail, range(9)))
+    add(mailbox, *map(mail, range(20, 29)), folder="Archive")
+    compared: list[object] = []
+
+    def instr(*values: Any) -> int:
+        compared.append(values)
+        return int(values[0].find(values[1]) + 1)
+
+    assert run(mailbox.search(1, Body("hello"))) == list(range(1, 10))
+    assert mailbox._scanner is not None
+    mailbox._scanner.create_scalar_function("instr", instr, 2, deterministic=True)
+    assert run(mailbox.search(1, And((Uids(((3, 3),)), Body("hello"))))) == [3]
+    assert len(compared) == 1
+    assert run(mailbox.search(1, And((Body("hello"), Flag("\\Flagged"))))) == []
+    assert len(compared) == 1
+    assert run(mailbox.search(1, Body("hello"))) == list(range(1, 10))
+    assert len(compared) == 10
