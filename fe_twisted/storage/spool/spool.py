@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,9 @@ from fe_twisted.storage.spool.item import Waiting
 from fe_twisted.storage.sqlite.writer import RunInThread, Writer
 
 T = TypeVar("T")
+
+_OLDEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? ORDER BY id LIMIT ?"
+_NEWEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? ORDER BY id DESC LIMIT ?"
 
 #: Temporary mailboxes kept open; each holds three file descriptors.
 MAX_OPEN = 128
@@ -90,6 +93,7 @@ class Spool:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._timer: Any = None  # IDelayedCall; mypy cannot read zope interfaces
         self._closed = False
+        self._hearers: list[Callable[[str], None]] = []
         #: How many files are open now.
         self.open_files = 0
 
@@ -98,6 +102,10 @@ class Spool:
     def waiting(self, mailbox_id: str) -> bool:
         """Whether the mailbox has a temporary file, or one that was set aside and is still to be read: two ``stat``."""
         return files.waiting(self._path_of(mailbox_id))
+
+    def when_added(self, hear: Callable[[str], None]) -> None:
+        """Have ``hear`` called with the mailbox whenever there is something to be taken that was not there before."""
+        self._hearers.append(hear)
 
     async def add(self, mailbox_id: str, public_key: bytes, item: Waiting) -> None:
         """Seal a message and store it; durable on return.  A delivery id that is there already is the same delivery: nothing is added.
@@ -121,6 +129,7 @@ class Spool:
         except errors.DamagedFile:
             # The broken file lies aside by now; the message goes into a new one.
             await self._work(mailbox_id, insert, create=True)
+        self._tell(mailbox_id)
 
     async def add_sealed(self, mailbox_id: str, rows: Sequence[SealedRow]) -> None:
         """Store messages that were sealed elsewhere, in one transaction; durable on return.  Ids that are there already are passed over.
@@ -139,20 +148,33 @@ class Spool:
             await self._work(mailbox_id, insert, create=True)
         except errors.DamagedFile:
             await self._work(mailbox_id, insert, create=True)
+        self._tell(mailbox_id)
 
-    async def take(self, mailbox_id: str, limit: int, max_bytes: int) -> list[SealedRow]:
+    async def take(
+        self,
+        mailbox_id: str,
+        limit: int,
+        max_bytes: int,
+        *,
+        besides: Collection[bytes] = (),
+        refused: bool = False,
+        newest: bool = False,
+    ) -> list[SealedRow]:
         """The oldest messages that were not refused, in the order in which they came.
 
         At most ``limit`` of them and at most ``max_bytes`` in all, but at least one if there is any.
         They stay in the file until :meth:`remove`.
+
+        :param besides: delivery ids to pass over.
+        :param refused: those that were refused instead.
+        :param newest: the newest instead, the last that came first.
         """
 
         def select(connection: apsw.Connection) -> list[SealedRow]:
             rows: list[SealedRow] = []
             size = 0
-            sizes = "SELECT id, length(sealed) FROM message WHERE refused = 0 ORDER BY id LIMIT ?"
-            found: list[Any] = connection.execute(sizes, (limit,)).fetchall()
-            for row_id, octets in found:
+            found: list[Any] = connection.execute(_NEWEST if newest else _OLDEST, (int(refused), limit + len(besides))).fetchall()
+            for row_id, octets in [(row_id, octets) for row_id, delivery_id, octets in found if delivery_id not in besides][:limit]:
                 size += octets
                 if rows and size > max_bytes:
                     break
@@ -173,18 +195,17 @@ class Spool:
         """Mark messages that the mailbox could not take: they stay, and :meth:`take` passes over them."""
         await self._each(mailbox_id, "UPDATE message SET refused = 1 WHERE delivery_id = ?", delivery_ids)
 
-    async def restore(self, mailbox_id: str, delivery_ids: Iterable[bytes]) -> None:
-        """Take the mark of :meth:`refuse` away again."""
-        await self._each(mailbox_id, "UPDATE message SET refused = 0 WHERE delivery_id = ?", delivery_ids)
-
     async def retry(self, mailbox_id: str) -> int:
-        """Let the merge try refused rows again; returns how many there are."""
+        """Take the mark of :meth:`refuse` away from all; returns how many there are."""
 
         def update(connection: apsw.Connection) -> int:
             connection.execute("UPDATE message SET refused = 0 WHERE refused = 1")
             return connection.changes()
 
-        return await self._work_if_there(mailbox_id, update, 0)
+        changed = await self._work_if_there(mailbox_id, update, 0)
+        if changed:
+            self._tell(mailbox_id)
+        return changed
 
     async def counts(self, mailbox_id: str) -> Counts:
         """How many messages wait, and how many of them were refused."""
@@ -237,6 +258,10 @@ class Spool:
         await gatherResults([Deferred.fromCoroutine(self._close(*item)) for item in list(self._entries.items())])
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _tell(self, mailbox_id: str) -> None:
+        for hear in self._hearers:
+            hear(mailbox_id)
 
     async def _each(self, mailbox_id: str, sql: str, delivery_ids: Iterable[bytes]) -> None:
         """Run a statement for each message, in one transaction."""

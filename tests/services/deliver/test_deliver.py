@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from fe_twisted.base import errors
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.services.deliver.deliver import Deliver
-from fe_twisted.services.deliver.merge import Merge
+from fe_twisted.services.deliver.merge import REST, Merge
 from fe_twisted.storage.directory.api import Alias, AliasState
 from fe_twisted.storage.mailbox.api import Appended, NewMessage
 from fe_twisted.storage.spool.item import unseal
@@ -80,7 +80,8 @@ class Service:
 
     def __init__(self, folder: Path, thread: Callable[[Callable[[], Any]], Deferred[Any]] = at_once) -> None:
         self.spool = Spool(lambda mailbox_id: folder / f"{mailbox_id}-tmp.sqlite", bytes(32), thread, Clock())
-        self.merge = Merge(self.spool, thread, Clock())
+        self.clock = Clock()
+        self.merge = Merge(self.spool, thread, self.clock)
         self.registry = Registry()
         self.there = True
         self.deliver = Deliver(self.registry, self.spool, lambda mailbox_id: self.there)
@@ -214,5 +215,6 @@ def test_failed_poll_after_sealing_is_not_the_senders_business(service: Service)
     assert box.polls == 1
     assert service.waiting() == [b"mail"]
     box.error = None
+    service.clock.advance(REST)
     assert run(box.poll()) == 1
     assert [message.content for message in box.messages] == [b"mail"]

@@ -170,6 +170,9 @@ def test_a_mailbox_in_trouble_leaves_all_for_the_next_time(box: Box, error: Exce
     with pytest.raises(type(error)):
         run(box.merge.merge(ID, Refusing(mailbox, error), key))
     assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
+    if isinstance(error, errors.Ours):
+        assert run(mailbox.poll()) == 0, "it is left in peace"
+        box.clock.advance(merging.REST)
     assert run(mailbox.poll()) == 1
     assert box.contents(mailbox) == [mail(1)]
 
@@ -226,7 +229,7 @@ def test_those_that_raise_an_error_of_ours_are_set_aside_wherever_they_stand(
 
 
 def test_a_mailbox_that_takes_nothing_is_not_asked_for_every_message(box: Box) -> None:
-    """It is the mailbox that is broken, not ten thousand messages; they are tried again as soon as somebody polls."""
+    """It is the mailbox that is broken, not ten thousand messages; they are tried again after a while."""
     for number in range(40):
         box.receive(mail(number))
     mailbox = run(box.registry.open(ID, KEY))
@@ -235,8 +238,109 @@ def test_a_mailbox_that_takes_nothing_is_not_asked_for_every_message(box: Box) -
         run(box.merge.merge(ID, broken, run(mailbox.sealing_key())))
     assert broken.asked <= merging.PROBES + 1
     assert run(box.spool.counts(ID)) == Counts(waiting=40, refused=0)
+    box.clock.advance(merging.REST)
     assert run(mailbox.poll()) == 40
     assert box.contents(mailbox) == [mail(number) for number in range(40)]
+
+
+def waits(box: Box, *contents: bytes) -> None:
+    """As when the mailbox is closed."""
+    for content in contents:
+        run(box.spool.add(ID, box.public, Waiting(os.urandom(16), WHEN, content)))
+
+
+def test_what_was_set_aside_never_keeps_newer_mail_out(box: Box) -> None:
+    """More than a broken mailbox is asked for, and older than what came after it: again after a while, and after a start."""
+    bad = [mail(number) for number in range(0, 60, 2)]
+    waits(box, *(mail(number) for number in range(61)))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    broken = Refusing(mailbox, errors.StorageFailed(), *bad)
+    assert run(box.merge.merge(ID, broken, key)) == 31
+    for number in range(61, 64):
+        box.clock.advance(merging.RETRY)
+        waits(box, mail(number))
+        broken.asked = 0
+        assert run(box.merge.merge(ID, broken, key)) == 1
+        assert broken.asked <= merging.PROBES + 2
+        assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=30)
+    waits(box, mail(64))
+    box.merge = Merge(box.spool, at_once, box.clock)
+    assert run(box.merge.merge(ID, broken, key)) == 1
+    broken.bad = tuple(bad[:25])
+    box.clock.advance(merging.RETRY)
+    assert run(box.merge.merge(ID, broken, key)) == 5, "those behind many that still fail have their turn as well"
+    box.clock.advance(merging.RETRY)
+    assert run(box.merge.merge(ID, mailbox, key)) == 25
+    assert not box.spool.waiting(ID)
+    assert sorted(box.contents(mailbox)) == sorted(mail(number) for number in range(65))
+
+
+def test_many_bad_ones_at_the_head_are_told_from_a_broken_mailbox(box: Box) -> None:
+    """By one of the newest that can be stored."""
+    bad = [mail(number) for number in range(45)]
+    waits(box, *bad, mail(45), mail(46), mail(47))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    broken = Refusing(mailbox, errors.StorageFailed(), *bad, mail(47))
+    assert run(box.merge.merge(ID, broken, key)) == 2
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=46)
+
+
+@pytest.mark.parametrize("error", TROUBLE[2:], ids=lambda e: type(e).__name__)
+def test_one_bad_message_alone_is_not_tried_at_each_poll(box: Box, error: Exception) -> None:
+    """Every command of every session polls; but new mail comes in at once, and proves that it is the message."""
+    waits(box, mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    broken = Refusing(mailbox, error, mail(1))
+    for _ in range(3):
+        broken.asked = 0
+        with pytest.raises(type(error)):
+            run(box.merge.merge(ID, broken, key))
+        for _ in range(9):
+            box.clock.advance(merging.REST / 10)
+            assert run(box.merge.merge(ID, broken, key)) == run(box.merge.poll(mailbox)) == 0
+        assert broken.asked == 1
+        assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
+        box.clock.advance(merging.REST / 10)
+    waits(box, mail(2))
+    assert run(box.merge.merge(ID, broken, key)) == 1
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
+
+
+def test_mail_that_comes_while_a_mailbox_fails_is_not_kept_waiting(box: Box) -> None:
+    """The next poll tries again at once."""
+    waits(box, mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+
+    class Meanwhile(Refusing):
+        async def append(self, name: str, messages: Any) -> Any:
+            if self.asked == 0:
+                self.asked = 1
+                await box.spool.add(ID, box.public, Waiting(os.urandom(16), WHEN, mail(2)))
+            return await super().append(name, messages)
+
+    failing = Meanwhile(mailbox, errors.StorageFailed())
+    with pytest.raises(errors.StorageFailed):
+        run(box.merge.merge(ID, failing, key))
+    assert run(mailbox.poll()) == 2
+
+
+def test_trouble_that_passes_while_those_set_aside_are_tried_again_is_nobodys(box: Box) -> None:
+    """The others are in by then; and it does not take as long as otherwise until the next attempt."""
+    waits(box, mail(1), mail(2))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    assert run(box.merge.merge(ID, Refusing(mailbox, errors.StorageFailed(), mail(1)), key)) == 1
+    box.clock.advance(merging.RETRY)
+    waits(box, mail(3))
+    assert run(box.merge.merge(ID, Refusing(mailbox, errors.DiskFull(), mail(1)), key)) == 1
+    assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
+    box.clock.advance(merging.REST)
+    assert run(mailbox.poll()) == 1
+    assert not box.spool.waiting(ID)
 
 
 def test_a_full_disk_sets_nothing_aside(box: Box) -> None:
