@@ -17,6 +17,7 @@ import apsw
 from fe_twisted.base.errors import AlreadyExists, BadSettings, DamagedFile, NewerFile, StorageFailed
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.storage.mailbox.check import problems
+from fe_twisted.storage.mailbox.discarded import discard_some
 from fe_twisted.storage.mailbox.folders import STANDARD_FOLDERS, create_folder, set_subscribed
 from fe_twisted.storage.mailbox.rows import iso
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
@@ -104,6 +105,8 @@ class MailboxFiles:
                 migrate(connection, MIGRATIONS)
                 with connection:
                     _furnish(connection, mailbox_id, seal)
+                    while discard_some(connection):
+                        pass
         except BaseException:
             _unlink(path)
             raise

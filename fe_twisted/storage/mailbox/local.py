@@ -15,7 +15,7 @@ from fe_twisted.base.errors import Later, MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox import answers, folders, messages, metadata, words
+from fe_twisted.storage.mailbox import answers, discarded, folders, messages, metadata, words
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
@@ -86,6 +86,7 @@ class LocalMailbox(Reader):
         self._seen = self._reader.data_version()
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
         self._collecting = False
+        self._discarding = False
         self._indexing = False
         #: Messages that are not in the full-text index, or may be, and octets of those that came since it was last brought forward.
         self._unindexed = words.unindexed(self._reader)
@@ -401,7 +402,24 @@ class LocalMailbox(Reader):
             await pause
         self._collecting = False
         # So much may be gone that the index is to be made anew.
+        self.discard()
         self.index()
+
+    def discard(self) -> None:
+        """Start emptying tables that were put aside, a little at a time, unless that goes on already."""
+        if not self._discarding and not self._closed and self._read(discarded.waiting):
+            self._discarding = True
+            Deferred.fromCoroutine(self._discard_all()).addErrback(self._discard_failed)
+
+    async def _discard_all(self) -> None:
+        while not self._closed and await self._writer.aside(discarded.discard_some):
+            pass
+        self._discarding = False
+
+    def _discard_failed(self, failure: Any) -> None:
+        """The next opening tries again."""
+        self._discarding = False
+        self._chore_failed(failure, "mailbox.discard")
 
     def _collect_failed(self, failure: Any) -> None:
         self._collecting = False
@@ -453,6 +471,7 @@ async def open_mailbox(
     writer, reader = await run_in_thread(both)
     with storage_errors(reader):
         mailbox = LocalMailbox(mailbox_id, writer, reader, reading, run_in_thread, clock, poll)
+    mailbox.discard()
     mailbox.collect()
     mailbox.index()
     return mailbox

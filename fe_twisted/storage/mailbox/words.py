@@ -23,6 +23,9 @@ from zlib import crc32
 
 import apsw
 
+from fe_twisted.storage.mailbox.discarded import put_aside, put_index_aside
+from fe_twisted.storage.mailbox.schema import INDEX_TABLES
+
 #: The last message in the index, as an SQL expression; 0 in a file that has never seen one.
 INDEXED = "coalesce((SELECT value FROM meta WHERE name = 'indexed'), 0)"
 
@@ -230,10 +233,12 @@ def forget(connection: apsw.Connection, message_id: int) -> None:
 
 
 def _begin_anew(connection: apsw.Connection) -> None:
-    """Empty the index; it is made again like that of a file that has never seen one."""
-    connection.execute("INSERT INTO terms(terms) VALUES('delete-all')")
-    connection.execute("INSERT INTO grams(grams) VALUES('delete-all')")
-    connection.execute("DELETE FROM vocabulary")
+    """An empty index takes the place of this one; it is made like that of a file that has never seen one."""
+    put_index_aside(connection, "terms")
+    put_index_aside(connection, "grams")
+    connection.execute("DROP INDEX vocabulary_common")
+    put_aside(connection, "vocabulary")
+    connection.execute(INDEX_TABLES)
     connection.execute("DELETE FROM meta WHERE name IN ('indexed', 'forgotten')")
 
 

@@ -9,7 +9,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from fe_twisted.protocols.imap.search import Body, Header
-from fe_twisted.storage.mailbox import words
+from fe_twisted.storage.mailbox import discarded, words
+from fe_twisted.storage.mailbox.check import problems
 from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
 from fe_twisted.storage.mailbox.local import open_mailbox
 from fe_twisted.storage.mailbox.messages import store_message
@@ -20,6 +21,27 @@ from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
 from tests.storage.mailbox.samples import ALL, add, mail, rows
 
 UIDS = range(1, 10)
+
+
+def test_the_old_index_is_emptied_in_pieces(files: MailboxFiles, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the migration, which somebody waits for, and not again when it was ended in the middle."""
+    first_version(files)
+    monkeypatch.setattr(discarded, "ROWS", 1)
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        assert discarded.waiting(connection) == ["discarded_1", "discarded_2", "discarded_3"]
+        assert connection.execute("SELECT count(*) FROM discarded_1").get > 1
+        assert discarded.discard_some(connection)
+        assert problems(connection) == []
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    assert discarded.waiting(mailbox._reader) == []
+    assert run(mailbox.check_consistency()) == []
+    run(mailbox.close())
+
+
+def test_a_new_file_has_nothing_to_discard(files: MailboxFiles) -> None:
+    files.create(ID, KEY)
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        assert discarded.waiting(connection) == []
 
 
 def first_version(files: MailboxFiles) -> None:

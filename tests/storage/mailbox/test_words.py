@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 
 from fe_twisted.protocols.imap.search import Body, Text
-from fe_twisted.storage.mailbox import words
+from fe_twisted.storage.mailbox import discarded, words
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
@@ -135,6 +135,37 @@ def test_when_more_is_gone_than_there_is_it_is_made_anew(mailbox: LocalMailbox, 
     assert mailbox._reader.execute(vocabulary, ("kept",)).get == 1
     assert run(mailbox.search(inbox, Body("kept"))) == [5, 6, 7, 8]
     assert run(mailbox.search(inbox, Body("gone"))) == []
+    assert discarded.waiting(mailbox._reader) == []
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_there_was_is_emptied_in_pieces(
+    mailbox: LocalMailbox, few: int, clock: Clock, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    """The index is made anew at once, twice, and what is left of the old ones never goes with anything that somebody waits for."""
+    monkeypatch.setattr(words, "FORGOTTEN", 4)
+    monkeypatch.setattr(discarded, "ROWS", 2)
+    monkeypatch.setattr(discarded, "SMALL_ROWS", 1)
+    inbox = folder_id(mailbox)
+    monkeypatch.setattr(mailbox, "discard", lambda: None)
+    for turn in range(2):
+        add(mailbox, *(mail(100 * turn + number, b"gone%d\r\n" % number) for number in range(4)), flags=frozenset({"\\Deleted"}))
+        assert indexed(mailbox) == 4
+        if guarded:
+            monkeypatch.setattr(mailbox._writer, "_transact", lambda works: mailbox._writer._try(works, guarded=True))
+        run(mailbox.expunge(inbox, None))
+        assert indexed(mailbox) == 0
+        assert len(discarded.waiting(mailbox._reader)) == 7 * (turn + 1)
+        assert run(mailbox.check_consistency()) == []
+    add(mailbox, *(mail(number, b"kept\r\n") for number in range(4)))
+    assert run(mailbox.search(inbox, Body("kept"))) == [9, 10, 11, 12]
+    commits = mailbox._writer.commits
+    monkeypatch.undo()
+    mailbox.discard()
+    assert discarded.waiting(mailbox._reader) == []
+    assert mailbox._writer.commits > commits + 14
+    assert run(mailbox.search(inbox, Body("kept"))) == [9, 10, 11, 12]
+    assert not clock.getDelayedCalls()
 
 
 letters = st.sampled_from("ab1 \n.-ßé日")
