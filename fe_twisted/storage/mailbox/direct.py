@@ -45,6 +45,10 @@ RETRY = 5.0
 #: Seconds without a question after which the file is closed: it costs some 280 KB of memory, and opening it again a millisecond.
 REST = 15.0
 
+#: Seconds between two looks for a damaged file with waiting mail, which lies there only when the primary could not read it at once: such a
+#: look costs as much as the one for waiting mail that nearly each command takes.
+ASIDE = 15.0
+
 _STATE = "SELECT (SELECT count(*) FROM keywords), (SELECT modseq FROM folders WHERE id = ? AND selectable)"
 
 
@@ -184,6 +188,7 @@ class DirectMailbox(RemoteMailbox):
         self._newest = (0, 0)
         self._place = b""
         self._polled = False
+        self._aside_at = 0.0
         self._beside: BesideReader | None = None
         self._turn = DeferredLock()
         self._retry_at = 0.0
@@ -305,7 +310,7 @@ class DirectMailbox(RemoteMailbox):
 
     async def poll(self) -> int:
         """See the interface.  Waiting mail lies beside the mailbox, so it is seen here; the first time, the primary looks."""
-        if self._polled and self._same_place() and not self._files.waits(self.id):
+        if self._polled and self._same_place() and not self._waits():
             self._check()
             return 0
         came = await super().poll()
@@ -423,6 +428,16 @@ class DirectMailbox(RemoteMailbox):
             raise
         self._beside = reader
         self._resting = self._clock.callLater(REST, self._rest)
+
+    def _waits(self) -> bool:
+        """Whether the primary is to look for waiting mail."""
+        if self._files.waits(self.id):
+            return True
+        now = self._clock.seconds()
+        if now < self._aside_at:
+            return False
+        self._aside_at = now + ASIDE
+        return self._files.waits_aside(self.id)
 
     def _same_place(self) -> bool:
         """Whether the primary's file is the one that is here."""

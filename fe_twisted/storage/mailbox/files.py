@@ -66,8 +66,12 @@ class MailboxFiles:
         return os.path.exists(f"{self._folder}/{mailbox_id}.sqlite")
 
     def waits(self, mailbox_id: str) -> bool:
-        """Whether there is a file with mail that waits for its owner."""
+        """Whether there is a file with mail that waits for its owner: one ``stat``, see also :meth:`waits_aside`."""
         return os.path.exists(f"{self._folder}/{mailbox_id}-tmp.sqlite")
+
+    def waits_aside(self, mailbox_id: str) -> bool:
+        """Whether such a file was set aside, because it is damaged, and is still to be read."""
+        return os.path.exists(f"{self._folder}/{mailbox_id}-tmp.saving-1")
 
     def ids(self) -> list[str]:
         """All mailboxes that have a file, sorted."""
@@ -154,9 +158,14 @@ class MailboxFiles:
         return place_of(f"{self._folder}/{mailbox_id}.sqlite")
 
     def delete(self, mailbox_id: str) -> None:
-        """Remove the mailbox and the mail that waits for it; nothing happens when they are gone already."""
+        """Remove the mailbox and the mail that waits for it; nothing happens when they are gone already.
+
+        What waits may also be in damaged files that are still to be read.
+        """
         for path in (self.path(mailbox_id), self.temporary_path(mailbox_id)):
             _unlink(path)
+        for path in sorted(self.directory.glob(f"{mailbox_id}-tmp.saving-*")):
+            path.unlink(missing_ok=True)
         sync_directory(str(self.directory))
 
     def discard(self, mailbox_id: str) -> None:

@@ -18,7 +18,7 @@ from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox import files as files_
 from fe_twisted.storage.mailbox import remote, view
 from fe_twisted.storage.mailbox.api import NewMessage
-from fe_twisted.storage.mailbox.direct import REST, RETRY, DirectMailbox, Mode, open_direct
+from fe_twisted.storage.mailbox.direct import ASIDE, REST, RETRY, DirectMailbox, Mode, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.remote import METHODS, RemoteMailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, run
@@ -412,6 +412,25 @@ def test_waiting_mail_is_seen_here(world: World) -> None:
     run(mailbox.close())
     with pytest.raises(errors.Later):
         run(mailbox.poll())
+
+
+def test_waiting_mail_that_was_set_aside_is_seen_here(world: World) -> None:
+    """Now and then: it is there only when the primary could not read a damaged file at once."""
+    mailbox, _ = filled(world)
+    run(mailbox.poll())
+    run(mailbox.poll())
+    asked(world)
+    aside = world.files.directory / f"{ID}-tmp.saving-1"
+    aside.touch()
+    run(mailbox.poll())
+    assert asked(world) == []
+    world.clock.advance(ASIDE)
+    run(mailbox.poll())
+    assert asked(world) == ["poll"]
+    run(mailbox.poll())
+    assert asked(world) == [], "nor is the primary asked each time while it cannot be read"
+    aside.unlink()
+    run(mailbox.close())
 
 
 def test_it_is_opened_once_for_all_who_ask_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
