@@ -54,6 +54,9 @@ PREPARE_LATE = 1024 * 1024
 #: Messages that may be missing in the full-text index before others have to wait for it.
 INDEX_BEHIND = 4 * words.MESSAGES
 
+#: Batches after which one work gets its turn that has time until nothing else waits: a whole index takes minutes.
+INDEX_RELIEF = 4
+
 Poll = Callable[["LocalMailbox"], Awaitable[int]]
 
 
@@ -372,9 +375,13 @@ class LocalMailbox(Reader):
 
     async def _index_all(self) -> None:
         """All, but for a few for which it pays to wait for more."""
+        batches = 0
         while not self._closed:
             submit = self._writer.aside if self._unindexed < INDEX_BEHIND else self._writer.submit
             self._unindexed_octets = 0
+            batches += 1
+            if batches % INDEX_RELIEF == 0:
+                self._writer.relieve()
             done, left = await submit(_index_some)
             self._unindexed = max(0, self._unindexed - done) if done else left
             if not done and self._unindexed < words.MESSAGES:

@@ -106,6 +106,7 @@ class Writer:
         self._now = now
         self._queue: deque[_Work] = deque()
         self._aside: deque[_Work] = deque()
+        self._relieved = False
         self._checkpoint_pages = checkpoint_pages
         self._wal_pages = 0
         if checkpoint_pages:
@@ -132,6 +133,10 @@ class Writer:
     def aside(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
         """As :meth:`submit`, in a transaction of its own, when nothing else waits."""
         return self._enqueue(work, alone=False, queue=self._aside)
+
+    def relieve(self) -> None:
+        """Let one work that was submitted aside go next, whatever else waits: whoever submits again and again is to call this at times."""
+        self._relieved = bool(self._aside)
 
     def alone(self, work: Callable[[apsw.Connection], T]) -> Deferred[T]:
         """Have ``work(connection)`` done in its turn outside any transaction: a checkpoint, a VACUUM, a backup.  It is called once."""
@@ -184,6 +189,8 @@ class Writer:
             return None
         if self._checkpoint_pages and self._wal_pages >= 2 * self._checkpoint_pages:
             return self._launch_spare()
+        if self._relieved:
+            return self._launch_aside()
         works = [self._queue.popleft()]
         if works[0].alone:
             return works, self._run_in_thread(lambda: self._outside(works))
@@ -198,8 +205,10 @@ class Writer:
             works = [_Work(_checkpoint, Deferred(), alone=True)]
             works[0].waiting.addErrback(_checkpoint_failed)
             return works, self._run_in_thread(lambda: self._outside(works))
-        if not self._aside:
-            return None
+        return self._launch_aside() if self._aside else None
+
+    def _launch_aside(self) -> tuple[list[_Work], Deferred[_Batch]]:
+        self._relieved = False
         works = [self._aside.popleft()]
         return works, self._run_in_thread(lambda: self._transact(works))
 

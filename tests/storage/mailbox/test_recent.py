@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from fe_twisted.storage.mailbox import local, words
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.recent import Claims
@@ -64,6 +65,29 @@ def test_a_claim_waits_for_no_commit_and_is_written(files: MailboxFiles, clock: 
     assert closing.called
     mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
     assert in_file(mailbox) == 4, "closing writes the last claim"
+    run(mailbox.close())
+
+
+def test_a_claim_does_not_wait_for_a_whole_index(files: MailboxFiles, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MESSAGES", 1)
+    monkeypatch.setattr(local, "INDEX_BEHIND", 1)
+    files.create(ID, KEY)
+    threads = Threads()
+    mailbox = run(open_mailbox(files, ID, KEY, threads.run, clock, nothing_waits))
+    with monkeypatch.context() as patch:
+        patch.setattr(mailbox, "index", lambda: None)
+        add(mailbox, *map(mail, range(20)))
+    threads.held = True
+    mailbox.index()
+    run(mailbox.select("INBOX", claim_recent=True))
+    left = []
+    while in_file(mailbox) == 1:
+        function, done = threads.jobs.pop(0)
+        at_once(function).chainDeferred(done)
+        left.append(words.unindexed(mailbox._reader))
+    assert left[-1] >= 10
+    threads.held = False
+    threads.work()
     run(mailbox.close())
 
 

@@ -300,6 +300,39 @@ def test_aside_waits_for_all_others_and_shares_no_transaction(connection: apsw.C
     assert writer.idle
 
 
+def test_one_that_is_aside_may_go_before_the_others(connection: apsw.Connection, thread: Thread) -> None:
+    """Whoever always submits the next work as soon as one is done would keep all those for ever that are aside."""
+    writer = Writer(connection, thread.run)
+    done: list[str] = []
+    left = 6
+
+    def again(_: object) -> None:
+        nonlocal left
+        done.append("again")
+        left -= 1
+        if left == 3:
+            writer.relieve()
+        if left:
+            writer.submit(lambda c: None).addCallback(again)
+
+    writer.submit(lambda c: None).addCallback(again)
+    for name in ("first", "second"):
+        writer.aside(insert(name)).addCallback(done.append)
+    thread.work()
+    assert done == ["again"] * 3 + ["first"] + ["again"] * 3 + ["second"]
+
+
+def test_relief_is_not_saved_up(connection: apsw.Connection, thread: Thread) -> None:
+    writer = Writer(connection, thread.run)
+    writer.relieve()
+    done: list[str] = []
+    writer.submit(lambda c: None)
+    writer.aside(lambda c: None).addCallback(lambda _: done.append("aside"))
+    writer.submit(lambda c: None).addCallback(lambda _: done.append("submitted"))
+    thread.work()
+    assert done == ["submitted", "aside"]
+
+
 def test_close_does_what_was_put_aside(connection: apsw.Connection, thread: Thread) -> None:
     writer = Writer(connection, thread.run)
     found = outcome(writer.aside(insert("chore")))
