@@ -3,7 +3,8 @@
 The file is opened beside the primary (:func:`fe_twisted.storage.sqlite.connect.connect_beside`), after the primary has opened it for this
 secondary and has named it (:func:`fe_twisted.storage.mailbox.files.place_of`), so that it is known to be the same.  Whatever the primary
 tells of is committed before, and every question begins a new snapshot, so it sees at least what was told; that is checked each time,
-and so is that the files are still the ones that were opened.  Where reading fails, or may not be, the primary is asked.
+and so is that the schema is still the one that is read here, and that the files are still the ones that were opened.
+Where reading fails, or may not be, the primary is asked.
 
 While the link is away, open sessions go on reading; what changes something waits for it.
 """
@@ -26,10 +27,10 @@ from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
 from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus, Quota, Row, Selected
-from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.files import MailboxFiles, expect_schema
 from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.methods import Opened
-from fe_twisted.storage.mailbox.reader import Reader
+from fe_twisted.storage.mailbox.reader import Reader, in_snapshot
 from fe_twisted.storage.mailbox.remote import Relocate, RemoteMailbox, above, open_remote
 from fe_twisted.storage.sqlite.connect import storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread
@@ -116,12 +117,13 @@ class BesideReader(Reader):
             _expect(told, _state(connection, told)[1])
             return question(connection)
 
-        return await super()._scan(checked)
+        # In one snapshot with what is checked: the next one may be of a newer schema.
+        return await super()._scan(lambda connection: in_snapshot(connection, lambda: checked(connection)))
 
     def _check_read(self) -> None:
         """Check what was read; that is done already if nobody has committed since the last time, and nothing more was told.
 
-        :raises Stale: see :meth:`_check`.
+        :raises Stale, NewerFile: see :meth:`_check`.
         """
         with storage_errors(self._reader):
             now = self._reader.data_version(), self._told()  # the version that was read, for a look at it takes no new snapshot
@@ -130,7 +132,9 @@ class BesideReader(Reader):
                 self._checked = now
 
     def _check(self, connection: apsw.Connection, told: tuple[int, int]) -> None:
-        """:raises Stale: the connection does not see a commit that the primary told of."""
+        """:raises Stale: the connection does not see a commit that the primary told of.
+        :raises NewerFile: see :func:`_state`.
+        """
         keywords, modseq = _state(connection, told)
         _expect(told, modseq)
         if keywords > self._known():
@@ -150,7 +154,11 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _state(connection: apsw.Connection, told: tuple[int, int]) -> tuple[int, int]:
-    """How many keywords there are, and the modseq of the folder that was told of, 0 when it is gone."""
+    """How many keywords there are, and the modseq of the folder that was told of, 0 when it is gone.
+
+    :raises NewerFile: a newer program has brought the schema forward while the file was open here.
+    """
+    expect_schema(connection)
     keywords, modseq = next(connection.execute(_STATE, told[:1]))
     return int(keywords), int(modseq or 0)
 

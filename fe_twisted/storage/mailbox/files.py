@@ -145,8 +145,7 @@ class MailboxFiles:
         connection = connect_beside(self.path(mailbox_id), key=key, cipher=self.cipher)
         try:
             with storage_errors(connection):
-                if (version := int(connection.pragma("user_version"))) != len(MIGRATIONS):
-                    raise NewerFile(reason=f"schema {version}, this program reads {len(MIGRATIONS)}: {mailbox_id}")
+                expect_schema(connection)
                 _expect_id(connection, mailbox_id)
         except BaseException:
             connection.close()
@@ -241,6 +240,13 @@ def _machine() -> bytes:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
     except OSError:
         return b""
+
+
+def expect_schema(connection: apsw.Connection) -> None:
+    """:raises NewerFile: the schema is not the one that this version of the program reads."""
+    version = int(connection.execute("PRAGMA user_version").get)
+    if version != len(MIGRATIONS):
+        raise NewerFile(reason=f"schema {version}, this program reads {len(MIGRATIONS)}: {connection.filename}")
 
 
 def _expect_id(connection: apsw.Connection, mailbox_id: str) -> None:

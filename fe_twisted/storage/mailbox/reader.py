@@ -79,7 +79,7 @@ class Reader:
         r"""What has changed; no ``\Recent`` is claimed.  In a thread if it takes long to find out."""
         found = self._read(lambda c: view.few_changes_since(c, folder_id, since, uidnext))
         if found is None:
-            found = await self._scan(lambda c: _in_snapshot(c, lambda: view.changes_since(c, folder_id, since, uidnext)))
+            found = await self._scan(lambda c: in_snapshot(c, lambda: view.changes_since(c, folder_id, since, uidnext)))
             self._read(lambda c: None)  # what the flags in the answer mean is known afterwards, as after every question that is asked here
         return found
 
@@ -180,7 +180,7 @@ class Reader:
     def _read(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask in the reactor, all in one snapshot: point queries, microseconds each."""
         with storage_errors(self._reader):
-            return _in_snapshot(self._reader, lambda: question(self._reader))
+            return in_snapshot(self._reader, lambda: question(self._reader))
 
     async def _scan(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask in a thread, one question at a time on the scanning connection."""
@@ -209,8 +209,10 @@ class Reader:
         return turn
 
 
-def _in_snapshot(connection: apsw.Connection, question: Callable[[], T]) -> T:
-    """Ask a question in a read transaction."""
+def in_snapshot(connection: apsw.Connection, question: Callable[[], T]) -> T:
+    """Ask a question in a read transaction; in the one that is open already, if there is one."""
+    if connection.in_transaction:
+        return question()
     connection.execute("BEGIN")
     try:
         return question()

@@ -231,6 +231,25 @@ def test_a_folder_that_is_gone_is_gone(world: World) -> None:
     run(mailbox.close())
 
 
+@pytest.mark.parametrize("name", sorted(READS))
+def test_a_newer_schema_is_not_read_on(world: World, name: str) -> None:
+    """A primary of a newer version brings the file forward while it is open here."""
+    mailbox, inbox = filled(world)
+    run(READS[name](mailbox, inbox))
+    local = run(world.mailboxes.open(ID, KEY))
+    run(READS[name](local, inbox))  # it has all the connections that it will need
+    writing = local._writer.connection
+    version = int(writing.execute("PRAGMA user_version").get)
+    writing.execute(f"PRAGMA user_version = {version + 1}")
+    asked(world)
+    found = run(READS[name](mailbox, inbox))
+    assert asked(world) != [] and not mailbox.direct
+    writing.execute(f"PRAGMA user_version = {version}")
+    assert found == run(READS[name](local, inbox))
+    world.mailboxes.release(local)
+    run(mailbox.close())
+
+
 def test_a_file_that_was_replaced_is_not_read_on(world: World) -> None:
     """The primary was restored from a backup: the old file is open here, and no longer what the name stands for."""
     mailbox, _ = filled(world)
