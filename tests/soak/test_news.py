@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.boxes import Service, closing, one, several
-from tests.soak.clients import Session, message
+from tests.soak.clients import HUNG, Session, message
 from tests.whole.daemon import Owner, until
 from tests.whole.values import fetched
 
@@ -19,6 +19,9 @@ from tests.whole.values import fetched
 SOON = 0.1
 
 DELIVERIES = 15
+
+#: The keyword that the last change sets.
+LAST = "AtLast"
 
 
 @pytest.fixture(scope="module", params=["workers", "boxes"])
@@ -93,9 +96,10 @@ def test_changes_are_seen_in_their_order(service: Service, owner: Owner) -> None
         quietly(actor, rf"UID STORE {number} +FLAGS.SILENT (\Deleted)")
         quietly(actor, f"UID EXPUNGE {number}")
     append(actor, "order-last")
+    quietly(actor, f"UID STORE 11 +FLAGS ({LAST})")
     expected = [re.sub(rb" ?\\Recent", b"", line) for line in quietly(actor, "UID FETCH 1:* (FLAGS MODSEQ)")]
     for watcher, tag in zip(watchers, tags, strict=True):
-        heard = _until_uid(watcher, 11)
+        heard = _until_last(watcher)
         watcher.send(b"DONE\r\n")
         watcher.end(tag, heard.append)
         _in_order(heard)
@@ -105,18 +109,13 @@ def test_changes_are_seen_in_their_order(service: Service, owner: Owner) -> None
         session.close()
 
 
-def _until_uid(watcher: Session, last: int) -> list[bytes]:
-    """Everything up to the eleventh arrival: IDLE tells how many there are, less those that it said had gone."""
-    heard: list[bytes] = []
-    arrived = here = 0
-    while arrived < last:
-        response = watcher.response()
-        heard.append(response)
-        if found := re.match(rb"\* (\d+) EXISTS", response):
-            arrived += int(found[1]) - here
-            here = int(found[1])
-        elif re.match(rb"\* \d+ EXPUNGE", response):
-            here -= 1
+def _until_last(watcher: Session) -> list[bytes]:
+    """Everything up to the keyword that nobody had before: of messages that came and went between two tellings nothing is said."""
+    heard = [watcher.response()]
+    until = time.monotonic() + HUNG
+    while not re.match(rb"\* FLAGS \(.*" + LAST.encode(), heard[-1]):
+        assert time.monotonic() < until, heard
+        heard.append(watcher.response())
     return heard
 
 
