@@ -10,7 +10,9 @@ log         ``-`` for the standard output, the path of a file, or ``syslog``
 log_key     hexadecimal: the key of hashed addresses, so that one address is one word in one log
 ==========  ====================================================================================
 
-The standard input stays open while the primary lives; when it ends, so does the worker.
+The standard input stays open while the primary lives; when it ends, so does the worker.  It is started with SIGINT and SIGHUP blocked:
+a Ctrl-C at the terminal goes to the whole group, but is for the primary, which then says what happens; a SIGHUP is heard once the worker
+has its log.
 """
 
 from __future__ import annotations
@@ -51,8 +53,6 @@ def _run(orders: dict[str, Any]) -> int:
 
     reactor: Any = _reactor
     name = f"worker-{orders['number']}"
-    # A Ctrl-C at the terminal goes to the whole group; it is for the primary, which then says what happens.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     observer: Any = None
     try:
         settings = load(orders["config"], os.environ)
@@ -75,7 +75,6 @@ def _run(orders: dict[str, Any]) -> int:
 
 def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
     """The reactor runs, and a SIGTERM is heard."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reactor has taken it
 
     def reload() -> None:
         if isinstance(observer, LineObserver):
@@ -83,6 +82,7 @@ def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
         parts.reload()
 
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came meanwhile is heard now
     log.follow(settings.log_level == "debug")
     if isinstance(observer, LineObserver):
         observer.gather(lambda write: reactor.callLater(0, write))

@@ -120,7 +120,12 @@ class Workers(Service):
         package = str(Path(fe_twisted.__file__).parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH", "")]))
         command = [sys.executable, "-m", "fe_twisted.app.worker"]
-        self._reactor.spawnProcess(protocol, sys.executable, command, env=environment, childFDs=descriptors)
+        # What is blocked here stays blocked there, from its first instruction on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        try:
+            self._reactor.spawnProcess(protocol, sys.executable, command, env=environment, childFDs=descriptors)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         orders = {**self._orders, "number": number, "sockets": places}
         transport: Any = protocol.transport
         transport.writeToChild(0, json.dumps(orders).encode() + b"\n")

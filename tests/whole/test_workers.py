@@ -86,6 +86,22 @@ def test_a_worker_that_dies_is_started_again(pair: Daemon) -> None:
     pair.stop()
 
 
+def test_a_worker_that_only_begins_is_not_ended_by_the_signals_of_the_terminal(pair: Daemon) -> None:
+    """Ctrl-C reaches the whole group, also a worker that is still being loaded; the rotation of logs may send SIGHUP then."""
+    before = workers(pair)
+    os.kill(min(before), signal.SIGKILL)
+    (young,) = until(lambda: workers(pair) - before, "a new one begins")
+    while f"pid={young}" not in pair.log():
+        assert not gone(young)
+        os.kill(young, signal.SIGINT)
+        os.kill(young, signal.SIGHUP)
+        time.sleep(0.01)
+    assert young in workers(pair)
+    os.kill(young, signal.SIGINT)
+    pair.stop()
+    assert "Traceback" not in pair.log()
+
+
 def test_reload_replaces_workers_one_by_one_while_mail_goes_on(pair: Daemon) -> None:
     """Every connection is answered while it goes on, if only with 421, and what was acknowledged is there once."""
     owner = pair.owner()
