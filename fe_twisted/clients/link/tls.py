@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, crypto
+from service_identity import VerificationError
 from twisted.internet import ssl
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 
@@ -42,6 +43,18 @@ def _trusted(authority: Path) -> Any:
     if not found:
         raise BadSettings(f"there is no certificate in {authority}")
     return roots(found)
+
+
+def untrusted(error: object) -> str:
+    """Why a connection ended, if that was for the certificate of the other side; else an empty text.
+
+    :param error: what Twisted says of the end.
+    """
+    if isinstance(error, VerificationError):
+        return "the certificate there is for another name than the one in the address"
+    if isinstance(error, SSL.Error) and "certificate verify failed" in str(error):
+        return "the certificate there has expired or is not valid yet, or is not one that is trusted here (link_authority)"
+    return ""
 
 
 def binding_of(transport: Any) -> bytes:

@@ -13,10 +13,11 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
+from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
 from fe_twisted.clients.link.conversation import Conversation, LinkLost, Listener
 from fe_twisted.clients.link.link import Connect
-from fe_twisted.clients.link.tls import binding_of
+from fe_twisted.clients.link.tls import binding_of, untrusted
 from fe_twisted.protocols.cluster.frames import MAX_MESSAGE
 from fe_twisted.protocols.cluster.handshake import Agreed, Identity, Reason, Refusal
 
@@ -198,6 +199,14 @@ class LinkClient(Lean, WebSocketClientProtocol):  # type: ignore[misc]  # Autoba
 
     conversation: Conversation | None = None
 
+    def connectionLost(self, reason: Any = None) -> None:
+        """Gone.  A certificate that was refused is told first: Autobahn only knows that there was no WebSocket."""
+        text = untrusted(getattr(reason, "value", None))
+        if text:
+            log.warning("link.refused", peer=self.factory.url, reason=Reason.WRONG_CERTIFICATE, text=text, by="us")
+            self.factory.refused(Refusal(Reason.WRONG_CERTIFICATE, text))
+        super().connectionLost(reason)
+
     def onOpen(self) -> None:
         """The WebSocket is there; now the peers prove themselves."""
         self.widen()
@@ -260,6 +269,10 @@ class LinkClientFactory(WebSocketClientFactory):
         conversation = Conversation(channel, *self._made, binding_of(channel.transport), peer=self.url)
         conversation.ready.addCallbacks(self._agreed, self._failed, callbackArgs=(conversation,))
         return conversation
+
+    def refused(self, refusal: Refusal) -> None:
+        """For the protocol: the other side is not who it should be."""
+        self._failed(refusal)
 
     def closed(self, reason: str) -> None:
         """For the protocol: the connection is gone."""

@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     WRONG_VERSION = "wrong-version"
     WRONG_ROLE = "wrong-role"
     WRONG_SECRET = "wrong-secret"
+    WRONG_CERTIFICATE = "wrong-certificate"
     REPLAYED = "replayed"
     CREDIT_EXCEEDED = "credit-exceeded"
     TOO_MANY_CALLS = "too-many-calls"

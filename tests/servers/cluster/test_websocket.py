@@ -390,6 +390,23 @@ def test_a_certificate_of_somebody_else_is_refused(
         assert not factory.live
 
 
+@pytest.mark.parametrize("name, shown", [("mail.example.com", "not one that is trusted here"), ("elsewhere.example.com", "another name")])
+def test_what_is_wrong_with_a_certificate_is_said_by_name(
+    factory: LinkServerFactory, certificate: tuple[Path, Path], clock: Clock, tmp_path: Path, name: str, shown: str
+) -> None:
+    """The primary sees nothing but that somebody hung up, so the secondary's log has to say it."""
+    create_certificate(tmp_path / "other.pem", tmp_path / "otherkey.pem", name, datetime.datetime.now(datetime.UTC))
+    net = secured(factory, certificate, clock)
+    context = trusting(tmp_path / "other.pem" if "trusted" in shown else certificate[0], name)
+    failed: list[Any] = []
+    with logged() as events:
+        connector(Tls(net, context), clock, Identity("worker"), SECRET, url=f"wss://{name}/")(_nobody()).addBoth(failed.append)
+        net.move()
+    [refused] = [event for event in events if event.get("reason") == "wrong-certificate"]
+    assert refused["peer"] == f"wss://{name}/" and refused["by"] == "us" and shown in refused["text"]
+    assert failed[0].check(Refusal) is not None and shown in str(failed[0].value)
+
+
 def test_somebody_between_with_a_certificate_of_his_own_is_refused(
     factory: LinkServerFactory, certificate: tuple[Path, Path], clock: Clock
 ) -> None:
