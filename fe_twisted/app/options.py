@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from fe_twisted.app.daemon import Daemon
 from fe_twisted.app.logging import LineObserver
+from fe_twisted.app.steady import steady
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.base.load import load
 from fe_twisted.base.settings import PREFIX, Settings
@@ -47,6 +48,7 @@ def makeService(options: Options) -> Daemon:
     """
     from twisted.internet import reactor  # not before twistd has chosen one
 
+    steady(reactor)
     return Daemon(options.settings, reactor, _observer(options), foreground=_in_foreground(options))
 
 

@@ -32,6 +32,7 @@ from fe_twisted import __version__
 from fe_twisted.app.daemon import settle
 from fe_twisted.app.logging import LineObserver
 from fe_twisted.app.parts import Parts
+from fe_twisted.app.steady import steady
 from fe_twisted.app.wiring import build
 from fe_twisted.app.workers import SAY
 from fe_twisted.base import log
@@ -52,6 +53,7 @@ def _run(orders: dict[str, Any]) -> int:
     from twisted.internet import reactor as _reactor
 
     reactor: Any = _reactor
+    steady(reactor)
     name = f"worker-{orders['number']}"
     observer: Any = None
     try:

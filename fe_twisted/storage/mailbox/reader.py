@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import apsw
 from twisted.internet.defer import Deferred
 
-from fe_twisted.base.clock import Clock
+from fe_twisted.base.clock import Clock, now
 from fe_twisted.base.errors import Later, NoSuchFolder
 from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
@@ -170,7 +170,7 @@ class Reader:
     # -- how it is done ---------------------------------------------------------------------------
 
     def _now(self) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(self._clock.seconds(), datetime.UTC)
+        return now(self._clock)
 
     def _expect(self, folder_id: int) -> None:
         """:raises NoSuchFolder: it is gone."""
