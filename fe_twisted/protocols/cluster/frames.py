@@ -170,7 +170,7 @@ class Cancel:
 class Notify:
     """Something changed in an open mailbox.
 
-    :param folder: which, or 0 when only the keywords grew.
+    :param folder: which, or 0 when names, subscriptions or annotations may have changed, or only the keywords grew.
     :param modseq: the folder's new modseq, 0 when it is gone.
     :param keywords: all keywords of the mailbox, or None when they are as they were.
     """

@@ -294,6 +294,7 @@ class RemoteMailbox:
         for folder in before.keys() | self._modseqs.keys():
             if before.get(folder, 0) != self.modseq(folder):
                 self._tell(folder, self.modseq(folder))
+        self._tell(0, 0)
 
     def _told(self, result: Any) -> None:
         """Whoever waited for the opening hears how it went."""
@@ -332,8 +333,6 @@ class RemoteMailbox:
         """The primary tells of a commit."""
         if keywords is not None and len(keywords) > len(self._keywords):
             self._keywords = keywords
-        if not folder:
-            return
         if modseq:
             self._modseqs[folder] = max(modseq, self._modseqs.get(folder, 0))
         else:

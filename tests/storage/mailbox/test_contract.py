@@ -211,6 +211,23 @@ def test_watchers_hear_of_commits(mailbox: Mailbox) -> None:
     assert len(heard) == 1
 
 
+def test_watchers_hear_of_names_subscriptions_and_annotations(mailbox: Mailbox) -> None:
+    run(mailbox.create("a"))
+    heard: list[tuple[int, int]] = []
+    mailbox.watch(lambda folder, modseq: heard.append((folder, modseq)))
+    run(mailbox.rename("a", "b"))
+    assert (0, 0) in heard
+    for change in (
+        lambda: mailbox.subscribe("b", True),
+        lambda: mailbox.subscribe("b", False),
+        lambda: mailbox.set_metadata("", [("/private/comment", b"x")]),
+        lambda: mailbox.delete("b"),
+    ):
+        heard.clear()
+        run(change())
+        assert (0, 0) in heard
+
+
 def test_folder_tree(mailbox: Mailbox) -> None:
     run(mailbox.create("a/b/c"))
     assert {"a", "a/b", "a/b/c"} <= {folder.name for folder in run(mailbox.folders())}
