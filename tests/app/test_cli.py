@@ -226,6 +226,9 @@ def test_a_capability_is_hidden_and_shown_again(shell: Shell, alias: str) -> Non
     assert "CONDSTORE, IDLE, QRESYNC" in shell("alias", "show", "me@example.org")
     left = shell.json("alias", "set", "me@example.org", "--show-capability", "idle", "--show-capability", "qresync")
     assert left["hidden_capabilities"] == ["CONDSTORE"]
+    assert "do not see: CONDSTORE, IDLE." in shell("alias", "set", "me@example.org", "--hide-capability", "IDLE")
+    shown = shell("alias", "set", "me@example.org", "--show-capability", "IDLE", "--show-capability", "CONDSTORE")
+    assert shown == "Clients of me@example.org see every capability.\n"
 
 
 def test_every_capability_can_be_hidden(shell: Shell, alias: str) -> None:

@@ -164,7 +164,8 @@ def set_(address: str, hide: tuple[str, ...], show_: tuple[str, ...]) -> None:
         raise click.UsageError("give --hide-capability or --show-capability")
     with opened(out.settings()) as store:
         found = store.accounts.hide(address, hide, show_)
-    out.say(f"Clients of {found.address} do not see: {', '.join(found.hidden) or 'nothing is hidden'}.", facts(found))
+    seen = f"do not see: {', '.join(found.hidden)}" if found.hidden else "see every capability"
+    out.say(f"Clients of {found.address} {seen}.", facts(found))
 
 
 @alias.command("move")
