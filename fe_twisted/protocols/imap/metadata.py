@@ -16,6 +16,8 @@ MAX_ENTRIES = 100
 #: RFC 5464 section 3.2: an entry is a path of printable US-ASCII without ``*`` and ``%``; ours have at least a name below the scope.
 _ENTRY = re.compile(r"/(?:private|shared)(?:/[!-$&-)+-.0-~]+)+", re.IGNORECASE)
 _MAX_ENTRY = 255
+#: With DEPTH, a scope itself may be asked about: everything below it is meant.
+_SCOPE = re.compile(r"/(?:private|shared)", re.IGNORECASE)
 #: How options begin, which no entry does.
 _OPTIONS = re.compile(rb"\([A-Za-z]")
 _DEPTHS: dict[str, Literal[0, 1, -1]] = {"0": 0, "1": 1, "INFINITY": -1}
@@ -65,7 +67,8 @@ def get_metadata(reader: Reader) -> GetMetadata:
         depth, size = _options(reader)
         reader.space()
     start = reader.at
-    entries = reader.parenthesised(_entry) if reader.sees(b"(") else (_entry(reader),)
+    entry = _entry if not depth else _entry_or_scope
+    entries = reader.parenthesised(entry) if reader.sees(b"(") else (entry(reader),)
     if len(entries) > MAX_ENTRIES:
         reader.fail(f"more than {MAX_ENTRIES} entries", start)
     return GetMetadata(mailbox, tuple(dict.fromkeys(entries)), depth, size)
@@ -109,10 +112,14 @@ def _value(reader: Reader) -> tuple[str, bytes | None]:
     return entry, reader.literal(binary=True) if reader.sees(b"~{") else reader.nstring()
 
 
-def _entry(reader: Reader) -> str:
+def _entry_or_scope(reader: Reader) -> str:
+    return _entry(reader, scope=True)
+
+
+def _entry(reader: Reader, *, scope: bool = False) -> str:
     start = reader.at
     name = reader.astring("an entry name").decode("ascii", "replace")
-    if not _ENTRY.fullmatch(name) or len(name) > _MAX_ENTRY:
+    if not (_ENTRY.fullmatch(name) or (scope and _SCOPE.fullmatch(name))) or len(name) > _MAX_ENTRY:
         reader.fail("expected an entry name such as /private/comment or /shared/comment", start)
     return name.lower()
 

@@ -268,6 +268,8 @@ class Parser:
         else:
             one, all_of_them = (limits.literal, limits.literals) if self.authenticated else (limits.literal_before_login,) * 2
             if size is None or size > one or self._stored + size > all_of_them:
+                if name == "SETMETADATA" and self.authenticated:  # the syntax is right (RFC 5464 section 4.3)
+                    return BadCommand(tag, f"a value is longer than {one} octets", f"METADATA MAXSIZE {one}", refused=True)
                 return BadCommand(tag, f"literal larger than {one} octets", "TOOBIG")
             counted = "string"
         refused = self._accept_literal(name, size) if self._accept_literal else None

@@ -8,8 +8,6 @@ from fe_twisted.servers.imap.names import canonical
 from fe_twisted.servers.imap.reply import Reply, no
 from fe_twisted.servers.imap.session import Session, arguments
 
-#: Octets of one value.
-MAX_VALUE = 65_536
 #: Entries of the server that only its operator could set (RFC 5464 section 6.2.1).
 _READ_ONLY = frozenset({"/shared/admin"})
 #: The one quota root: everything in the mailbox counts towards it.
@@ -36,8 +34,6 @@ async def set_metadata(session: Session, command: Command) -> Reply:
     """All of the entries or none."""
     wanted = arguments(command, SetMetadata)
     name = canonical(wanted.mailbox)
-    if any(value is not None and len(value) > MAX_VALUE for _, value in wanted.values):
-        return no("a value is too long", f"METADATA MAXSIZE {MAX_VALUE}")
     if not name and any(entry in _READ_ONLY for entry, _ in wanted.values):
         return no("only the operator of the server may change this entry", "NOPERM")
     await session.mailbox.set_metadata(name, wanted.values)
@@ -53,9 +49,9 @@ async def get_quota(session: Session, command: Command) -> Reply:
 
 
 async def get_quota_root(session: Session, command: Command) -> Reply:
-    """The quota root of a mailbox, and its usage and limit."""
-    counters = await session.mailbox.status(canonical(arguments(command, Mailbox).mailbox))
-    session.wire.write(quota_root(counters.name, ROOT, utf8=session.utf8))
+    """The quota root of a mailbox, and its usage and limit; the mailbox need not exist (RFC 9208 section 4.1.2)."""
+    name = canonical(arguments(command, Mailbox).mailbox)
+    session.wire.write(quota_root(name, ROOT, utf8=session.utf8))
     await _tell(session)
     return Reply("GETQUOTAROOT completed")
 

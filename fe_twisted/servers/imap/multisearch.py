@@ -7,10 +7,11 @@ from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.protocols.imap.multisearch import MultiSearch, Source
 from fe_twisted.protocols.imap.ranges import from_sorted, resolve, window
-from fe_twisted.protocols.imap.search import And, Key, Not, Or, Ranges, Recent, Saved, Sequence, Uids, UidSequence
+from fe_twisted.protocols.imap.search import And, Key, Not, Or, Recent, Saved, Sequence, Uids, UidSequence
 from fe_twisted.servers.imap.names import SEPARATOR, canonical
 from fe_twisted.servers.imap.program import has_modseq, resolved
 from fe_twisted.servers.imap.reply import Reply
+from fe_twisted.servers.imap.search import highest_modseq, returned
 from fe_twisted.servers.imap.session import Session, arguments
 from fe_twisted.servers.imap.update import enable_condstore
 from fe_twisted.storage.mailbox.api import Folder
@@ -45,18 +46,22 @@ async def _search(session: Session, command: Command, wanted: MultiSearch, folde
         program = _anywhere(wanted.program, counters.uidnext - 1)
     if here and view is not None:
         program = And((Uids(view.uids.ranges), program))
-    found = from_sorted(await session.mailbox.search(folder.id, program))
     if "SAVE" in wanted.returns and view is not None:
-        view.saved = found
+        view.saved = ()  # also when it fails from here on
+    found = from_sorted(await session.mailbox.search(folder.id, program))
+    partial = wanted.partial
+    page = window(found, partial.low, partial.high, newest=partial.newest) if partial is not None else ()
+    named = returned(found, wanted.returns, page)
+    if "SAVE" in wanted.returns and view is not None:
+        view.saved = named
         if wanted.returns == ("SAVE",):
             return
     if not found:
         return
-    highest = await _highest(session, folder.id, found) if has_modseq(wanted.program) else 0
-    partial = wanted.partial
-    page = (partial.text, window(found, partial.low, partial.high, newest=partial.newest)) if partial is not None else None
+    highest = await highest_modseq(session, folder.id, named) if has_modseq(wanted.program) else 0
+    told = (partial.text, page) if partial is not None else None
     where = responses.source(folder.name, counters.uidvalidity, utf8=session.utf8)
-    session.wire.write(responses.esearch(command.tag, True, wanted.returns, found, highest, page=page, where=where))
+    session.wire.write(responses.esearch(command.tag, True, wanted.returns, found, highest, page=told, where=where))
 
 
 async def _folders(session: Session, sources: tuple[Source, ...]) -> list[Folder]:
@@ -111,11 +116,3 @@ def _anywhere(key: Key, last: int) -> Key:
             raise BadSyntax("message numbers, $ and RECENT have a meaning in the selected mailbox only")
         case _:
             return key
-
-
-async def _highest(session: Session, folder_id: int, uids: Ranges) -> int:
-    """The highest mod-sequence of these messages."""
-    highest = 0
-    async for rows in session.mailbox.fetch(folder_id, uids, ("modseq",)):
-        highest = max(highest, *(row[0] for row in rows))
-    return highest

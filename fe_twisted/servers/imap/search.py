@@ -32,7 +32,7 @@ async def search(session: Session, command: Command) -> Reply:
     found, numbers = _known(view, await session.mailbox.search(view.folder_id, program))
     if returns is None:
         hits = found if command.uid else numbers
-        highest = await highest_modseq(session, view, from_sorted(found)) if modseq else 0
+        highest = await highest_modseq(session, view.folder_id, from_sorted(found)) if modseq else 0
         session.wire.write(responses.search(hits, highest))
     else:
         await _extended(session, command, wanted, returns, from_sorted(found), modseq=modseq)
@@ -54,15 +54,12 @@ async def _extended(session: Session, command: Command, wanted: Search, returns:
     view = session.selected
     partial = wanted.partial
     page = window(found, partial.low, partial.high, newest=partial.newest) if partial is not None else ()
-    named = found
-    if not {"ALL", "COUNT"}.intersection(returns):
-        # RFC 4731 section 3.2, RFC 9394 section 3.2: only these messages are returned, and so saved
-        named = _ends(found, returns, page) if returns != ("SAVE",) else found
+    named = returned(found, returns, page)
     if "SAVE" in returns:
         view.saved = named
         if returns == ("SAVE",):
             return
-    highest = await highest_modseq(session, view, named) if modseq else 0
+    highest = await highest_modseq(session, view.folder_id, named) if modseq else 0
 
     def shown(uids: Ranges) -> Ranges:
         return uids if command.uid else view.uids.sequences(uids)
@@ -71,8 +68,13 @@ async def _extended(session: Session, command: Command, wanted: Search, returns:
     session.wire.write(responses.esearch(command.tag, command.uid, returns, shown(found), highest, page=told))
 
 
-def _ends(found: Ranges, returns: tuple[str, ...], page: Ranges) -> Ranges:
-    """The page, with the first and the last message where they are asked for."""
+def returned(found: Ranges, returns: tuple[str, ...], page: Ranges) -> Ranges:
+    """The messages whose mod-sequence counts and that SAVE keeps (RFC 4731 section 3.2, RFC 5182 section 2.1, RFC 9394 section 3.2).
+
+    That is all of them, unless the answer names but the page, the first or the last.
+    """
+    if {"ALL", "COUNT"}.intersection(returns) or returns == ("SAVE",):
+        return found
     if found and "MIN" in returns:
         page = union(page, ((found[0][0], found[0][0]),))
     if found and "MAX" in returns:
@@ -80,10 +82,10 @@ def _ends(found: Ranges, returns: tuple[str, ...], page: Ranges) -> Ranges:
     return page
 
 
-async def highest_modseq(session: Session, view: View, uids: Ranges) -> int:
+async def highest_modseq(session: Session, folder_id: int, uids: Ranges) -> int:
     """The highest mod-sequence of these messages, 0 for none."""
     highest = 0
     if uids:
-        async for rows in session.mailbox.fetch(view.folder_id, uids, ("modseq",)):
+        async for rows in session.mailbox.fetch(folder_id, uids, ("modseq",)):
             highest = max(highest, *(row[0] for row in rows))
     return highest

@@ -27,13 +27,14 @@ async def sort(session: Session, command: Command) -> Reply:
     if modseq:
         enable_condstore(session)
     found = await session.mailbox.sort(view.folder_id, program, wanted.criteria)
-    highest = await highest_modseq(session, view, from_sorted(sorted(found))) if modseq else 0
+    named = from_sorted(sorted(_returned(found, wanted.returns))) if modseq or saves else ()
+    highest = await highest_modseq(session, view.folder_id, named) if modseq else 0
     hits = found if command.uid else [number for number in view.uids.sequence_numbers(found) if number is not None]
     if wanted.returns is None:
         session.wire.write(responses.sort(hits, highest))
     else:
         if saves:
-            view.saved = from_sorted(sorted(_returned(found, wanted.returns)))
+            view.saved = named
         if wanted.returns != ("SAVE",):
             session.wire.write(responses.esearch(command.tag, command.uid, wanted.returns, in_order(hits), highest))
     await session.wire.drained()
@@ -51,9 +52,12 @@ async def thread(session: Session, command: Command) -> Reply:
     return Reply("THREAD completed")
 
 
-def _returned(found: list[int], returns: tuple[str, ...]) -> set[int]:
-    """What is saved: all, unless only the first or the last is asked for (RFC 5182 section 2.1)."""
-    if {"ALL", "COUNT"}.intersection(returns) or returns == ("SAVE",):
+def _returned(found: list[int], returns: tuple[str, ...] | None) -> set[int]:
+    """The messages whose mod-sequence counts and that SAVE keeps: all, unless only the first or the last is asked for.
+
+    In the order they were sorted, so it is not :func:`fe_twisted.servers.imap.search.returned`.
+    """
+    if returns is None or {"ALL", "COUNT"}.intersection(returns) or returns == ("SAVE",):
         return set(found)
     return set((found[:1] if "MIN" in returns else []) + (found[-1:] if "MAX" in returns else []))
 
