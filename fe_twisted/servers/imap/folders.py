@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fe_twisted.base.errors import Refused, SpecialUseRefused
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command, Create, Mailbox, Rename
@@ -12,7 +14,7 @@ from fe_twisted.servers.imap.session import Session, arguments
 #: Octets of a whole name in UTF-8; clients that mirror folders as files cannot do with more.
 MAX_NAME = 1000
 
-#: What CREATE can give a mailbox (RFC 6154 section 2, RFC 8457); ``\\All`` and ``\\Flagged`` would be views of others, which we have not.
+#: What a mailbox can be given (RFC 6154 section 2, RFC 8457); ``\\All`` and ``\\Flagged`` would be views of others, which we have not.
 _SPECIAL_USES = frozenset(("\\Archive", "\\Drafts", "\\Important", "\\Junk", "\\Sent", "\\Trash"))
 
 
@@ -29,6 +31,18 @@ def _new_name(name: str) -> str:
     return name
 
 
+def only_use(uses: Sequence[str]) -> str:
+    """The one special use, or an empty string for none.
+
+    :raises SpecialUseRefused: there are several, or a mailbox cannot have it.
+    """
+    if len(uses) > 1:
+        raise SpecialUseRefused("a mailbox can have one special use")
+    if not _SPECIAL_USES.issuperset(uses):
+        raise SpecialUseRefused
+    return "".join(uses)
+
+
 async def namespace(session: Session, command: Command) -> Reply:
     """One personal name space; there are no other users' and no shared mailboxes."""
     session.wire.write(responses.namespace(SEPARATOR))
@@ -38,12 +52,9 @@ async def namespace(session: Session, command: Command) -> Reply:
 async def create(session: Session, command: Command) -> Reply:
     """RFC 3501 section 6.3.3."""
     wanted = arguments(command, Create)
-    if len(wanted.special_use) > 1:
-        raise SpecialUseRefused("a mailbox can have one special use")
-    if not _SPECIAL_USES.issuperset(wanted.special_use):
-        raise SpecialUseRefused
+    use = only_use(wanted.special_use)
     name = _new_name(wanted.mailbox)
-    made = await session.mailbox.create(name, *wanted.special_use)
+    made = await session.mailbox.create(name, use)
     if session.rev2 and name != wanted.mailbox.removesuffix(SEPARATOR):  # RFC 9051 section 6.3.4
         session.wire.write(responses.listed(name, [], utf8=session.utf8, oldname=wanted.mailbox))
     return Reply("CREATE completed", f"MAILBOXID ({made})" if "OBJECTID" not in session.hidden else "")  # RFC 8474 section 4.1

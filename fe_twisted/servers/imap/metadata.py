@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fe_twisted.protocols.imap.commands import Command, Mailbox
 from fe_twisted.protocols.imap.metadata import GetMetadata, QuotaRoot, SetMetadata, metadata, quota, quota_root
+from fe_twisted.servers.imap.folders import only_use
 from fe_twisted.servers.imap.names import canonical
 from fe_twisted.servers.imap.reply import Reply, no
 from fe_twisted.servers.imap.session import Session, arguments
+from fe_twisted.storage.mailbox.api import SPECIAL_USE
 
 #: Entries of the server that only its operator could set (RFC 5464 section 6.2.1).
 _READ_ONLY = frozenset({"/shared/admin"})
@@ -36,8 +38,20 @@ async def set_metadata(session: Session, command: Command) -> Reply:
     name = canonical(wanted.mailbox)
     if not name and any(entry in _READ_ONLY for entry, _ in wanted.values):
         return no("only the operator of the server may change this entry", "NOPERM")
-    await session.mailbox.set_metadata(name, wanted.values)
+    values = wanted.values
+    if name:
+        values = tuple((entry, _use(value) if entry == SPECIAL_USE else value) for entry, value in values)
+    await session.mailbox.set_metadata(name, values)
     return Reply("SETMETADATA completed")
+
+
+def _use(value: bytes | None) -> bytes | None:
+    r"""``\Sent`` in its canonical spelling, from a list of special uses separated by spaces (RFC 6154 section 4).
+
+    :raises SpecialUseRefused:
+    """
+    words = (value or b"").decode("ascii", "replace").split()
+    return only_use([word[:1] + word[1:].capitalize() for word in words]).encode("ascii") or None
 
 
 async def get_quota(session: Session, command: Command) -> Reply:

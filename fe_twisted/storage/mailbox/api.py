@@ -70,6 +70,10 @@ Column = Literal[
 Row = tuple[Any, ...]
 
 
+#: The annotation of a folder that is its special use (RFC 6154 section 4).
+SPECIAL_USE = "/private/specialuse"
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     r"""One name in the hierarchy.  ``name`` is Unicode with ``/`` as separator; INBOX is always upper case.
@@ -366,7 +370,9 @@ class Mailbox(Protocol):
     async def set_metadata(self, name: str, values: Sequence[tuple[str, bytes | None]]) -> None:
         """Set annotations, or remove those whose value is None, all or none.
 
-        :raises NoSuchFolder, LimitReached:
+        :data:`SPECIAL_USE` of a folder is a use in its canonical spelling; LIST and CREATE know of it.
+
+        :raises NoSuchFolder, SpecialUseRefused, LimitReached:
         """
 
     async def poll(self) -> int:

@@ -100,11 +100,24 @@ def create_folder(connection: apsw.Connection, name: str, special_use: str = "")
     existing = folder_named(connection, name)
     if existing is not None and existing.selectable:
         raise AlreadyExists("mailbox already exists")
-    if special_use and connection.execute("SELECT 1 FROM folders WHERE special_use = ?", (special_use,)).get:
-        raise SpecialUseRefused(f"another mailbox is {special_use} already")
+    _check_special_use(connection, special_use)
     made = _make_parents(connection, name)
     made.append(_insert(connection, name, special_use))
     return Outcome(made[-1].object_id, {row.id: row.modseq for row in made} | NAMES)
+
+
+def set_special_use(connection: apsw.Connection, folder_id: int, special_use: str) -> None:
+    """Give a folder a special use, or take it away with an empty string.
+
+    :raises SpecialUseRefused: another folder has it.
+    """
+    _check_special_use(connection, special_use, besides=folder_id)
+    connection.execute("UPDATE folders SET special_use = ? WHERE id = ?", (special_use, folder_id))
+
+
+def _check_special_use(connection: apsw.Connection, special_use: str, *, besides: int = 0) -> None:
+    if special_use and connection.execute("SELECT 1 FROM folders WHERE special_use = ? AND id <> ?", (special_use, besides)).get:
+        raise SpecialUseRefused(f"another mailbox is {special_use} already")
 
 
 def _make_parents(connection: apsw.Connection, name: str) -> list[FolderRow]:

@@ -8,6 +8,8 @@ from typing import Literal
 import apsw
 
 from fe_twisted.base.errors import ImapStatus, LimitReached
+from fe_twisted.storage.mailbox.api import SPECIAL_USE
+from fe_twisted.storage.mailbox.folders import set_special_use
 from fe_twisted.storage.mailbox.rows import NAMES, Outcome, aggregate, next_modseq, selectable
 
 #: Entries in a mailbox, those of all folders together.
@@ -16,6 +18,12 @@ MAX_ENTRIES = 1_000
 MAX_OCTETS = 8 * 1024 * 1024
 
 Depth = Literal[0, 1, -1]
+
+#: Entries and values of a folder; its special use is kept with the folder itself.
+_ENTRIES = f"""WITH entries(entry, value) AS (
+    SELECT entry, value FROM annotations WHERE folder_id IS :folder AND (folder_id IS NULL OR entry <> '{SPECIAL_USE}')
+    UNION ALL SELECT '{SPECIAL_USE}', CAST(special_use AS BLOB) FROM folders WHERE id = :folder AND special_use <> ''
+) SELECT entry, value FROM entries WHERE """
 
 
 class TooManyEntries(LimitReached):
@@ -33,13 +41,12 @@ def get_metadata(connection: apsw.Connection, name: str, entries: Sequence[str],
     folder = _folder(connection, name)
     found: dict[str, bytes | None] = {}
     for entry in entries:
-        exact = connection.execute("SELECT entry, value FROM annotations WHERE folder_id IS ? AND entry = ?", (folder, entry)).fetchone()
+        exact = connection.execute(_ENTRIES + "entry = :entry", {"folder": folder, "entry": entry}).fetchone()
         if exact is not None or not depth:
             found[entry] = bytes(exact[1]) if exact is not None else None
         if depth:
             below = connection.execute(
-                "SELECT entry, value FROM annotations WHERE folder_id IS ? AND entry LIKE ? ESCAPE '\\' ORDER BY entry",
-                (folder, _escaped(entry) + "/%"),
+                _ENTRIES + "entry LIKE :below ESCAPE '\\' ORDER BY entry", {"folder": folder, "below": _escaped(entry) + "/%"}
             )
             for child, value in below:
                 if depth < 0 or "/" not in str(child)[len(entry) + 1 :]:
@@ -50,10 +57,13 @@ def get_metadata(connection: apsw.Connection, name: str, entries: Sequence[str],
 def set_metadata(connection: apsw.Connection, name: str, values: Sequence[tuple[str, bytes | None]]) -> Outcome[None]:
     """See :meth:`fe_twisted.storage.mailbox.api.Mailbox.set_metadata`.
 
-    :raises NoSuchFolder, TooManyEntries, LimitReached:
+    :raises NoSuchFolder, SpecialUseRefused, TooManyEntries, LimitReached:
     """
     folder = _folder(connection, name)
     for entry, value in values:
+        if folder is not None and entry == SPECIAL_USE:
+            set_special_use(connection, folder, (value or b"").decode("ascii"))
+            continue
         connection.execute("DELETE FROM annotations WHERE folder_id IS ? AND entry = ?", (folder, entry))
         if value is not None:
             connection.execute("INSERT INTO annotations(folder_id, entry, value) VALUES(?, ?, ?)", (folder, entry.lower(), value))
