@@ -10,9 +10,9 @@ How a server uses it::
         numbers = view.sequence_numbers([row[0] for row in rows])  # columns[0] is always "uid"
         transport.writeSequence(plan.render(rows, numbers, view.flag_lists))
 
-Items that are a column each become one ``%`` template, so a message costs one format, and a batch one call.  Items with a section are
-cut from ``summary`` or ``header``, or from ``content`` with the help of ``parts``; they come after the others in the response, whose order
-is free.
+Items that are a column each become one ``%`` template, so a batch costs one format.  So do header fields, if nothing else is asked for:
+they are cut out of all of the batch at once.  Other items with a section are cut from ``summary`` or ``header``, or from ``content`` with
+the help of ``parts``, a message at a time.  They come after the others in the response, whose order is free.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fe_twisted.base.errors import ImapStatus, Theirs
 from fe_twisted.protocols.imap.commands import FetchItem, Section
 from fe_twisted.protocols.imap.strings import astring, flag_list, literal, mailbox_name, quoted, string
 from fe_twisted.protocols.mime.parts import load
-from fe_twisted.protocols.mime.section import SUMMARY, decode, fields, find, place
+from fe_twisted.protocols.mime.section import SUMMARY, decode, fields, fields_of, find, place
 from fe_twisted.protocols.mime.section import section as cut
 
 __all__ = [
@@ -87,6 +87,7 @@ _SIZE = 0xFFFFFFFF
 
 Piece = bytes | Unread
 _Write = Callable[[Row], tuple[Piece, ...]]
+_Cut = Callable[[Sequence[bytes]], list[bytes]]
 
 
 class UnknownEncoding(Theirs):
@@ -103,8 +104,10 @@ class FetchPlan:
     :param columns: what to ask the mailbox for, in this order (names as in ``storage.mailbox.api.Column``); ``uid`` is the first.
     :param sets_seen: an item sets ``\Seen``.
     :param template: the beginning of the response, up to the first of ``writers``, or all of it.
-    :param picked: where in ``(number, flags, *row)`` the template finds what it needs.
+    :param picked: where in ``(number, flags, *row)``, and behind that in the length and the octets of each of ``cuts``, the template
+        finds what it needs.
     :param flags_at: where the flag mask is in the row, or None.
+    :param cuts: header fields: where in the row they are cut from, and how.
     :param writers: make the other items from a row.
     """
 
@@ -113,6 +116,7 @@ class FetchPlan:
     template: bytes
     picked: tuple[int, ...]
     flags_at: int | None
+    cuts: tuple[tuple[int, _Cut], ...]
     writers: tuple[_Write, ...]
 
     def render(self, rows: Sequence[Row], numbers: Sequence[int | None], flags: Flags) -> list[Piece]:
@@ -131,9 +135,15 @@ class FetchPlan:
         columns: list[Sequence[Any]] = [numbers, (), *zip(*rows, strict=True)]
         if self.flags_at is not None:
             columns[1] = flags(columns[self.flags_at + 2], columns[2])
-        lines: list[Piece] = list(map(self.template.__mod__, zip(*[columns[at] for at in self.picked], strict=True)))
+        for at, cut_all in self.cuts:
+            found = cut_all(columns[at + 2])
+            columns += [[*map(len, found)], found]
         if not self.writers:
-            return lines
+            values: list[Any] = [None] * (len(self.picked) * len(rows))
+            for first, at in enumerate(self.picked):
+                values[first :: len(self.picked)] = columns[at]
+            return [self.template * len(rows) % tuple(values)]
+        lines: list[Piece] = list(map(self.template.__mod__, zip(*[columns[at] for at in self.picked], strict=True)))
         if len(self.writers) == 1:
             (only,) = self.writers
             return [piece for line, row in zip(lines, rows, strict=True) for piece in (line, *only(row), b")\r\n")]
@@ -165,15 +175,23 @@ def compile_items(
     columns: dict[str, int] = {"uid": 0}
     words: list[bytes] = []
     picked = [2 if uid_only else 0]  # the UID, or the sequence number
+    together = all(item.name in _TEMPLATES or _is_fields(item) for item in wanted)
+    cuts: list[tuple[int, _Cut]] = []
+    labels: list[bytes] = []
     writers: list[_Write] = []
     for item in wanted:
-        if item.name not in _TEMPLATES:
+        if item.name in _TEMPLATES:
+            column, word = _TEMPLATES[item.name]
+            at = columns.setdefault(column, len(columns))
+            words.append(word)
+            picked.append(1 if column == "flags" else at + 2)
+        elif together and item.section is not None:
+            cuts.append(_cut(item.section.fields, columns))
+            labels.append(item.label.replace(b"%", b"%%") + b" {%d}\r\n%b")
+        else:
             writers.append(_writer(item, columns))
-            continue
-        column, word = _TEMPLATES[item.name]
-        at = columns.setdefault(column, len(columns))
-        words.append(word)
-        picked.append(1 if column == "flags" else at + 2)
+    words += labels
+    picked += range(len(columns) + 2, len(columns) + 2 + 2 * len(cuts))
     template = (b"* %d UIDFETCH (" if uid_only else b"* %d FETCH (") + b" ".join(words)
     if not writers:
         template += b")\r\n"
@@ -185,11 +203,31 @@ def compile_items(
         template,
         tuple(picked),
         columns.get("flags"),
+        tuple(cuts),
         tuple(writers),
     )
 
 
 # -- items that are more than a column ------------------------------------------------------------
+
+
+def _is_fields(item: FetchItem) -> bool:
+    """Whether it is fields of the message's own header, whole."""
+    section = item.section
+    return section is not None and not section.path and section.text == "HEADER.FIELDS" and item.partial is None
+
+
+def _cut(names: tuple[str, ...], columns: dict[str, int]) -> tuple[int, _Cut]:
+    """Where fields of these names are cut from, and how."""
+    if "header" in columns or not SUMMARY.issuperset(map(str.lower, names)):
+        return columns.setdefault("header", len(columns)), lambda headers: fields_of(headers, names)
+
+    def of_summaries(summaries: Sequence[bytes]) -> list[bytes]:
+        if b"" in summaries:  # of a header without an empty line that has none of these fields
+            return [fields(one, names) if one else b"" for one in summaries]
+        return fields_of(summaries, names, summaries=True)
+
+    return columns.setdefault("summary", len(columns)), of_summaries
 
 
 def _writer(item: FetchItem, columns: dict[str, int]) -> _Write:

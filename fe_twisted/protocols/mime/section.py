@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from fe_twisted.protocols.imap.commands import Section
@@ -88,6 +88,25 @@ def fields(header: bytes, names: Iterable[str], exclude: bool = False) -> bytes:
     return found[1:] + b"\n" + blank if found else blank
 
 
+def fields_of(headers: Sequence[bytes], names: tuple[str, ...], *, summaries: bool = False) -> list[bytes]:
+    """``[fields(header, names) for header in headers]`` at less than half the cost: one expression goes over all of them at once.
+
+    :param summaries: they are what :func:`summary` gives, where it is cheaper to take out the fields that are not wanted.
+    """
+    if not all(header.endswith(b"\n\r\n") for header in headers):
+        return [fields(header, names) for header in headers]
+    text = b"\n" + b"\n".join(headers)
+    if summaries:
+        left = _pattern(tuple(sorted(SUMMARY.difference(map(str.lower, names))))).sub(b"", text)
+    else:
+        left = b"".join(_pattern(names, ends=True).findall(text))
+    # each begins with a line break, and an empty line is at the end of each and nowhere else
+    *found, _ = left.split(b"\n\r\n")
+    if len(found) != len(headers):  # they are not headers
+        return [fields(header, names) for header in headers]
+    return [one[1:] + b"\n\r\n" if one else b"\r\n" for one in found]
+
+
 #: The fields of a summary, in lower case: those that mail clients ask for when they list messages.
 SUMMARY = frozenset(
     {
@@ -126,15 +145,20 @@ def summary(header: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Matches each field with one of the names, from the line break before it to before its own."""
+def _pattern(names: tuple[str, ...], ends: bool = False) -> re.Pattern[bytes]:
+    """Matches each field with one of the names, from the line break before it to before its own.
+
+    :param ends: and the empty line that ends a header, from the line break before it to its own.
+    """
     raw = [name.encode("utf-8", "replace") for name in names if name]
     if not raw:
         return re.compile(rb"(?!)")
     either = b"|".join(map(re.escape, raw))
     # most lines are passed over by their first octet alone
     first = re.escape(b"".join({case for name in raw for case in (name[:1].lower(), name[:1].upper())}))
-    return re.compile(rb"\n(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:[^\n]*+(?>(?:\n[ \t][^\n]*+)*)")
+    # not [^\n], which is slower than the dot
+    field = rb"(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:.*+(?:\n[ \t].*+)*+"
+    return re.compile(rb"\n(?:" + field + rb"|\r\n)" if ends else rb"\n" + field)
 
 
 def decode(part: Part, raw: bytes) -> bytes:

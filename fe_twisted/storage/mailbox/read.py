@@ -18,6 +18,10 @@ from fe_twisted.storage.mailbox.schema import UID_MASK
 BATCH_ROWS = 500
 BATCH_OCTETS = 256 * 1024
 
+#: A column of long values that are short as a rule: how many rows are read at once, and up to how many octets a value is short.  What they
+#: can have together, and the batch before them, bounds the memory for it.
+_AT_ONCE: dict[Column, tuple[int, int]] = {"summary": (BATCH_ROWS, 4096), "header": (125, 16_384)}
+
 _EXPRESSION: dict[Column, str] = {
     "uid": f"e.id & {UID_MASK}",
     "flags": "e.flags",
@@ -51,6 +55,8 @@ class _Plan(NamedTuple):
     :param one: the statement for one message.
     :param sql: that for those from one to another.  Both give the columns, then the UID if it is not among them, then what a whole
         message is put together from.
+    :param some: that for no more than ``most`` of them, or None, without what a whole message is put together from; values that are not
+        short are NULL.
     :param width: how many columns.
     :param uid: where the UID is.
     :param content: where the content is among them, or -1.
@@ -59,6 +65,8 @@ class _Plan(NamedTuple):
 
     one: str
     sql: str
+    some: str | None
+    most: int
     width: int
     uid: int
     content: int
@@ -77,19 +85,24 @@ def read_rows(
     plan = _plan(tuple(columns))
     batch: list[Row] = []
     room = octets
+    some, long = plan.some, False
     for low, high in spans(folder_id, uids):
-        base, last = low & ~UID_MASK, 0
+        base = low & ~UID_MASK
         while low <= high:
-            if plan.sized:
-                last, room = _long(connection, plan, (low, high, changed_since), batch, room)
+            if some is None or long:
+                following, room = _long(connection, plan, (low, high, changed_since), batch, room)
+                long = False
             else:
-                last = _short(connection, plan, (low, high, changed_since), batch)
-            if room <= 0 or len(batch) >= BATCH_ROWS:
+                before = len(batch)
+                following, room, long = _short(connection, plan, some, (low, high, changed_since), batch, room)
+                if long and len(batch) - before < plan.most // 2:
+                    some = None  # they are no exception, and what comes behind one is read in vain
+            if batch and (long or room <= 0 or len(batch) >= BATCH_ROWS):
                 yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
                 batch, room = [], octets
-            if not last:
+            if not following:
                 break
-            low = base + last + 1
+            low = base + following
     if batch:
         yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
 
@@ -125,21 +138,35 @@ def _plan(columns: tuple[Column, ...]) -> _Plan:
     values = ", ".join([_EXPRESSION[column] for column in (columns if "uid" in columns else (*columns, "uid"))])
     select = f"SELECT {values}{_CONTENT if whole else ''} FROM entries e{joins} WHERE "
     sql = select + "e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
-    if not sized:
-        sql += f" LIMIT {BATCH_ROWS}"
-    return _Plan(select + "e.id = ?", sql, len(columns), uid, columns.index("content") if whole else -1, sized, _repairs(columns))
+    most = min([BATCH_ROWS, *(_AT_ONCE[columns[position]][0] for position in sized if columns[position] in _AT_ONCE)])
+    some = None if whole else sql + f" LIMIT {most}"
+    for column, (_, octets) in _AT_ONCE.items():
+        if some and column in columns:
+            value = _EXPRESSION[column]
+            some = some.replace(value, f"CASE WHEN length({value}) <= {octets} THEN {value} END", 1)
+    return _Plan(
+        select + "e.id = ?", sql, some, most, len(columns), uid, columns.index("content") if whole else -1, sized, _repairs(columns)
+    )
 
 
-def _short(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row]) -> int:
-    """Add up to a batch of rows; returns the UID of the last one if there may be more, else 0."""
-    rows: list[Any] = connection.execute(plan.sql, parameters).fetchall()
-    last = int(rows[-1][plan.uid]) if len(rows) == BATCH_ROWS else 0
+def _short(
+    connection: apsw.Connection, plan: _Plan, some: str, parameters: tuple[int, int, int], batch: list[Row], room: int
+) -> tuple[int, int, bool]:
+    """Add rows to a batch, up to one with a long value; the UID to go on with, 0 for none, the room left, and whether there was one."""
+    rows: list[Any] = connection.execute(some, parameters).fetchall()
+    following = int(rows[-1][plan.uid]) + 1 if len(rows) == plan.most else 0
+    long = next((at for at, row in enumerate(rows) if None in row), -1) if plan.sized else -1
+    if long >= 0:
+        following = int(rows[long][plan.uid])
+        del rows[long:]
+    for position in plan.sized:
+        room -= sum([len(row[position]) for row in rows])
     batch += rows if plan.uid < plan.width else [row[:-1] for row in rows]
-    return last
+    return following, room, long >= 0
 
 
 def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, int], batch: list[Row], room: int) -> tuple[int, int]:
-    """The same, until the batch has no room for more octets; also returns the room that is left."""
+    """Add rows until the batch is full or has no room for more octets; the UID to go on with, 0 for none, and the room that is left."""
     width, whole = plan.width, plan.content
     cursor = connection.execute(plan.sql, parameters)
     try:
@@ -151,7 +178,7 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
                 value = values[position]
                 room -= len(value) if isinstance(value, bytes) else 0
             if room <= 0 or len(batch) >= BATCH_ROWS:
-                return int(row[plan.uid]), room
+                return int(row[plan.uid]) + 1, room
         return 0, room
     finally:
         cursor.close()

@@ -88,6 +88,10 @@ ENCLOSED = [
         b"BODY[HEADER.FIELDS (SUBJECT From)]",
         b"BODY[HEADER.FIELDS (SUBJECT From)] {%d}\r\n" % len(HEADER.replace(b"To: a\r\n", b"")) + HEADER.replace(b"To: a\r\n", b""),
     ),
+    (
+        b'(BODY[HEADER.FIELDS (To)] UID BODY[HEADER.FIELDS ("X%d" TO)])',
+        b'UID 7 BODY[HEADER.FIELDS (To)] {9}\r\nTo: a\r\n\r\n BODY[HEADER.FIELDS ("X%d" TO)] {9}\r\nTo: a\r\n\r\n',
+    ),
     (b"BODY[HEADER.FIELDS (X)]", b"BODY[HEADER.FIELDS (X)] {2}\r\n\r\n"),
     (b"BODY[1]", b"BODY[1] {5}\r\nhello"),
     (b"BODY[1.MIME]", b"BODY[1.MIME] {2}\r\n\r\n"),
@@ -116,6 +120,18 @@ ENCLOSED = [
 @pytest.mark.parametrize(("asked", "expected"), ENCLOSED)
 def test_items(asked: bytes, expected: bytes) -> None:
     assert answer(asked) == b"* 3 FETCH (" + expected + b")\r\n"
+
+
+def test_fields_of_many_messages_are_those_of_each() -> None:
+    headers = [HEADER, b"", b"X: y\r\n", b"\r\n", b"X: y\r\n\r\n", b"subject: z\n\r\n", b"To: q"]
+    for text in (b"BODY.PEEK[HEADER.FIELDS (Subject to)]", b"BODY.PEEK[HEADER.FIELDS (X to)]"):
+        for some in (headers, [HEADER, b"X: y\r\n\r\n", b"From: x\r\n\r\n"]):
+            for plan in (compile_items(items(text)), compile_items(items(b"(" + text + b" UID)"))):
+                values = [(number, summary(header) if "summary" in plan.columns else header) for number, header in enumerate(some)]
+                each = b"".join([piece for row in values for piece in plan.render([row], [row[0] + 1], flags) if isinstance(piece, bytes)])
+                assert (
+                    b"".join([piece for piece in plan.render(values, range(1, len(some) + 1), flags) if isinstance(piece, bytes)]) == each
+                )
 
 
 def test_items_may_be_added() -> None:
@@ -162,7 +178,7 @@ def test_what_sets_seen(asked: bytes, sets: bool) -> None:
 def test_rows_that_the_session_does_not_know_are_passed_over() -> None:
     plan = compile_items(items(b"(UID FLAGS)"))
     rows = [(1, 0), (2, 1), (7, 0)]
-    assert plan.render(rows, [1, None, 2], flags) == [b"* 1 FETCH (UID 1 FLAGS ())\r\n", b"* 2 FETCH (UID 7 FLAGS (\\Recent))\r\n"]
+    assert plan.render(rows, [1, None, 2], flags) == [b"* 1 FETCH (UID 1 FLAGS ())\r\n* 2 FETCH (UID 7 FLAGS (\\Recent))\r\n"]
     bodies = compile_items(items(b"BODY.PEEK[]"))
     pieces = bodies.render([(1, b"a"), (2, b"b"), (7, b"c")], [1, None, 2], flags)
     assert b"".join(pieces) == b"* 1 FETCH (BODY[] {1}\r\na)\r\n* 2 FETCH (BODY[] {1}\r\nc)\r\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fe_twisted.protocols.imap.commands import Section
 from fe_twisted.protocols.mime import decode, fields, parse, section
-from fe_twisted.protocols.mime.section import SUMMARY, summary
+from fe_twisted.protocols.mime.section import SUMMARY, fields_of, summary
 
 
 def fetch(content: bytes, path: tuple[int, ...] = (), text: str = "", names: tuple[str, ...] = ()) -> bytes | None:
@@ -169,6 +169,30 @@ def test_what_is_in_the_summary_need_not_be_looked_for_in_the_header(
     short = summary(header)
     assert (fields(short, names) if short else b"") == fields(header, names)
     assert (summary(short) if short else b"") == short  # an empty one says that there is none of them, and is not looked into
+
+
+_MESSAGES = st.tuples(
+    st.lists(st.tuples(_LINES, st.sampled_from(["\r\n", "\r\n", "\n"])), max_size=6), st.sampled_from(["\r\n", "\r\n", "\n", ""])
+)
+
+
+@given(messages=st.lists(_MESSAGES, max_size=6), names=st.sets(st.sampled_from([*sorted(SUMMARY), "x-other", "REPLY-TO"])))
+@settings(max_examples=300, deadline=None)
+def test_fields_of_many_headers_are_those_of_each(
+    messages: list[tuple[list[tuple[tuple[str, str, str], str]], str]], names: set[str]
+) -> None:
+    contents = [("".join("".join(line) + ending for line, ending in lines) + end).encode() for lines, end in messages]
+    headers = [content[: parse(content).header_size] for content in contents]
+    wanted = tuple(names)
+    assert fields_of(headers, wanted) == [fields(header, wanted) for header in headers]
+    wanted = tuple(name for name in names if name.lower() in SUMMARY)
+    summaries = [summary(header) for header in headers]
+    assert fields_of(summaries, wanted, summaries=True) == [fields(one, wanted) for one in summaries]
+
+
+def test_fields_of_what_is_no_header() -> None:
+    two = b"A: 1\r\n\r\nA: 2\r\n\r\n"
+    assert fields_of([two, b"B: 1\r\n\r\n"], ("a",)) == [b"A: 1\r\nA: 2\r\n\r\n", b"\r\n"]
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,24 @@ def test_fetch_in_batches_is_complete(mailbox: Mailbox) -> None:
     assert [row[0] for row in picked] == [3, 4, 1200, 1201, 1202, 1203]
 
 
+def test_long_headers_among_others(mailbox: Mailbox) -> None:
+    """What is read at once ends before each of them."""
+    long = {1, 2, 127, 300, *range(520, 560, 3)}
+    contents = [b"Subject: %b\r\n" % (b"x" * 20_000 if uid in long else b"") + mail(uid) for uid in range(1, 561)]
+    headers = [content[: content.index(b"\r\n\r\n") + 4] for content in contents]
+    add(mailbox, *contents)
+    columns: tuple[tuple[Column, ...], ...] = (("uid", "summary"), ("header", "uid"), ("flags", "summary", "header"), ("summary", "size"))
+    ranges = (((1, 560),), ((2, 2), (4, 130), (299, 300), (302, 600)), ((301, 301),), ((3, 126), (520, 520)))
+    for wanted in columns:
+        for uids in ranges:
+            values = {"flags": [0] * 560, "size": list(map(len, contents)), "uid": list(range(1, 561)), "header": headers}
+            values["summary"] = list(map(summary, headers))
+            expected = [
+                tuple([values[column][uid - 1] for column in wanted]) for low, high in uids for uid in range(low, min(high, 560) + 1)
+            ]
+            assert run(collect(mailbox.fetch(folder_id(mailbox), uids, wanted))) == expected
+
+
 def test_one_message_is_read_like_many(mailbox: Mailbox) -> None:
     add(mailbox, mail(1, b"alpha\r\n"), with_attachment(2), mail(3, b"x" * (LARGE + 1)))
     every: tuple[Column, ...] = get_args(Column)
