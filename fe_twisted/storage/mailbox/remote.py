@@ -99,6 +99,9 @@ class RemoteMailbox:
         self._reopening = False
         self._keywords: tuple[str, ...] = ()
         self._modseqs: dict[int, int] = {}
+        #: What was known when it was asked to be opened on a new connection, and what has been told since.
+        self._before: dict[int, int] = {}
+        self._early: dict[int, int] = {}
         self._watchers: list[Watcher] = []
         self._opened_on: Conversation | None = None
         self._opening: list[Deferred[None]] | None = None
@@ -279,6 +282,7 @@ class RemoteMailbox:
         self._check()
         with self._key.use() as key:
             wrapped = conversation.agreed.keys.wrap(self.id, key)
+        self._before, self._early = dict(self._modseqs), {}
         answer = await conversation.ask("open", self.id, [wrapped], timeout=60.0)
         if self._closed:  # meanwhile, so nobody else will give it back
             await conversation.ask("release", self.id, [], timeout=10.0)
@@ -291,10 +295,18 @@ class RemoteMailbox:
         if len(opened.keywords) > len(self._keywords):
             self._keywords = opened.keywords
         before, self._modseqs = self._modseqs, dict(opened.modseqs)
+        older = [folder for folder, modseq in opened.modseqs if modseq < self._before.get(folder, 0)]
+        # Told while the answer waited for room on the connection, so newer than the answer.
+        for folder, modseq in self._early.items():
+            self._note(folder, modseq)
         for folder in before.keys() | self._modseqs.keys():
             if before.get(folder, 0) != self.modseq(folder):
                 self._tell(folder, self.modseq(folder))
         self._tell(0, 0)
+        if older and not self._closed:
+            # A backup was restored: what sessions have seen is not so, UIDs that they know will be others' (RFC 9051 section 2.3.1.1).
+            log.warning("mailbox.replaced", mailbox=self.id, reason="the primary has an older state of it than it told of before")
+            self._evicted(self.id)
 
     def _told(self, result: Any) -> None:
         """Whoever waited for the opening hears how it went."""
@@ -333,11 +345,18 @@ class RemoteMailbox:
         """The primary tells of a commit."""
         if keywords is not None and len(keywords) > len(self._keywords):
             self._keywords = keywords
+        if folder:
+            if self._opening is not None:
+                self._early[folder] = modseq
+            self._note(folder, modseq)
+        self._tell(folder, modseq)
+
+    def _note(self, folder: int, modseq: int) -> None:
+        """A folder is at this modseq, or gone with 0."""
         if modseq:
             self._modseqs[folder] = max(modseq, self._modseqs.get(folder, 0))
         else:
             self._modseqs.pop(folder, None)
-        self._tell(folder, modseq)
 
     def moved(self) -> None:
         """The primary has closed it to move it: open it again at once, because sessions may be waiting for news."""

@@ -369,6 +369,52 @@ def test_a_mailbox_that_does_not_open_again_ends_its_sessions(world: World) -> N
     world.files.create(ID, KEY)
 
 
+def test_a_mailbox_that_was_replaced_by_an_older_one_ends_its_sessions(world: World) -> None:
+    """As after a backup was restored: what sessions have seen is not so any more, and nothing could tell their clients."""
+    mailbox = world.open()
+    run(mailbox.append("INBOX", [NewMessage(mail(1))]))
+    world.network.down = True
+    world.crash()
+    path = world.files.path(ID)
+    older = path.read_bytes()
+    local = run(world.mailboxes.open(ID, KEY))
+    run(local.append("INBOX", [NewMessage(mail(2))]))
+    world.mailboxes.release(local)
+    world.network.down = False
+    world.clock.advance(10)
+    assert mailbox.modseq(folder_id(mailbox)) > 1 and world.evicted == [], "to go on is no reason"
+    world.crash()
+    path.write_bytes(older)
+    world.clock.advance(10)
+    assert world.evicted == [ID]
+    run(mailbox.close())
+    world.clock.advance(GRACE + 1)
+    assert len(world.mailboxes) == 0, "it was given back"
+
+
+def test_what_is_told_before_the_answer_to_opening_is_not_forgotten(world: World) -> None:
+    """A connection that had its fill tells what it held back first, and only then that the mailbox is open."""
+    mailbox = world.open()
+    inbox = folder_id(mailbox)
+    world.network.cable.break_()
+
+    def fill(up: bool, message: bytes) -> bool:
+        if up and b"open" in message:
+            world.network.cable.session.paused()
+        return False
+
+    world.network.fault = fill
+    world.clock.advance(1)
+    assert world.link.connected
+    local = run(world.mailboxes.open(ID, KEY))
+    run(local.append("INBOX", [NewMessage(mail(1))]))
+    newest = local.modseq(inbox)
+    world.mailboxes.release(local)
+    world.network.cable.session.resumed()
+    assert mailbox.modseq(inbox) == newest
+    run(mailbox.close())
+
+
 def test_what_is_open_lapses_with_the_link(world: World) -> None:
     mailbox = world.open()
     world.network.down = True
