@@ -205,10 +205,11 @@ class Merge:
         progress = _Progress(PROBES - NEWEST)
         try:
             await self._drain(work, progress)
-        except errors.Ours:
-            if not progress.succeeded and work.mailbox_id not in self._news:
-                self._resting[work.mailbox_id] = self._clock.seconds()
-            raise
+        except errors.Ours as error:
+            if error is not progress.error or not await self._vouched_for(work, progress):
+                if not progress.succeeded and work.mailbox_id not in self._news:
+                    self._resting[work.mailbox_id] = self._clock.seconds()
+                raise
         self._resting.pop(work.mailbox_id, None)
         came = progress.came
         if not work.leaving():
@@ -258,6 +259,14 @@ class Merge:
         if progress.error is not None:
             raise progress.error
 
+    async def _vouched_for(self, work: _Work, progress: _Progress) -> bool:
+        """Nothing could be stored; whether one of those that were set aside can be, which then need not wait for better ones to come."""
+        came = 0 if work.leaving() else await self._retry(work, progress.failures)
+        if came:
+            progress.stored(came)
+            await self._mark(work, progress)
+        return came > 0
+
     async def _retry(self, work: _Work, just_now: set[bytes]) -> int:
         """Try those that were set aside, now and then, and after all others; those that fail again keep their mark, and nobody is told.
 
@@ -265,7 +274,8 @@ class Merge:
         :returns: how many messages came.
         """
         again = self._again.setdefault(work.mailbox_id, _Again(0.0))
-        if self._clock.seconds() < again.due:
+        # A clock that was set back keeps nothing out.
+        if 0 < again.due - self._clock.seconds() <= RETRY:
             return 0
         again.tried |= just_now
         again.due = self._clock.seconds() + RETRY

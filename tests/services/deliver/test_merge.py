@@ -287,6 +287,37 @@ def test_many_bad_ones_at_the_head_are_told_from_a_broken_mailbox(box: Box) -> N
     assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=46)
 
 
+@pytest.mark.parametrize("bad", [1, 30])
+def test_those_that_cannot_be_stored_keep_nothing_in_that_was_set_aside(box: Box, bad: int) -> None:
+    """What was set aside for a fault that has passed comes in after a while, and proves that the mailbox is not broken."""
+    waits(box, mail(0), mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    assert run(box.merge.merge(ID, Refusing(mailbox, RuntimeError("bug"), mail(0)), key)) == 1
+    worse = [mail(number) for number in range(2, 2 + bad)]
+    waits(box, *worse)
+    broken = Refusing(mailbox, errors.StorageFailed(), *worse)
+    with pytest.raises(errors.StorageFailed):
+        run(box.merge.merge(ID, broken, key))
+    assert run(box.spool.counts(ID)) == Counts(waiting=bad, refused=1)
+    box.clock.advance(merging.RETRY)
+    assert run(box.merge.merge(ID, broken, key)) == 1
+    assert sorted(box.contents(mailbox)) == [mail(0), mail(1)]
+    found = run(box.spool.counts(ID))
+    assert found.waiting + found.refused == bad
+    assert found.refused >= min(bad, merging.PROBES)
+    assert run(box.merge.merge(ID, mailbox, key)) == found.waiting, "it is not left in peace for their sake"
+
+
+def test_a_clock_that_was_set_back_does_not_keep_what_was_set_aside(box: Box) -> None:
+    waits(box, mail(0))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    assert run(box.merge.merge(ID, Refusing(mailbox, RuntimeError("bug")), key)) == 0
+    box.clock.rightNow -= 86_400 * 365
+    assert run(box.merge.merge(ID, mailbox, key)) == 1
+
+
 @pytest.mark.parametrize("error", TROUBLE[2:], ids=lambda e: type(e).__name__)
 def test_one_bad_message_alone_is_not_tried_at_each_poll(box: Box, error: Exception) -> None:
     """Every command of every session polls; but new mail comes in at once, and proves that it is the message."""
