@@ -37,6 +37,9 @@ MIGRATIONS: Sequence[Migration] = (
 #: Octets.  By measurement, a 10 KB message costs 10 % less than with 4096 and 16384 is no better.
 PAGE_SIZE = 8192
 
+#: Errors of SQLite that say nothing about the file: what meets one while a damaged file is being read is not lost.
+_PASSING = (apsw.NoMemError, apsw.BusyError, apsw.LockedError, apsw.ProtocolError, apsw.CantOpenError)
+
 #: KiB of page cache; messages pass through once.
 _CACHE = 512
 
@@ -172,16 +175,25 @@ def _ids(connection: apsw.Connection) -> list[int]:
     """The row ids that can still be found, by the table and by the index, each as far as it can be read."""
     found: set[int] = set()
     for sql in ("SELECT id FROM message NOT INDEXED", "SELECT id FROM message INDEXED BY sqlite_autoindex_message_1"):
-        with contextlib.suppress(apsw.Error):
+        try:
             for (row_id,) in connection.execute(sql):
                 found.add(row_id)
+        except _PASSING:
+            raise
+        except apsw.Error:
+            continue
     return sorted(found)
 
 
 def _copy(old: apsw.Connection, new: apsw.Connection, row_id: int) -> int:
-    """Copy a row if it can be read; 1 or 0."""
+    """Copy a row if it can be read; 1 or 0.
+
+    :raises apsw.Error: it may well be that it can be read another time; or the new file could not take it.
+    """
     try:
         rows = old.execute("SELECT delivery_id, refused, sealed FROM message WHERE id = ?", (row_id,)).fetchall()
+    except _PASSING:
+        raise
     except apsw.Error:
         return 0
     sql = "INSERT INTO message (delivery_id, refused, sealed) VALUES (?, ?, ?) ON CONFLICT (delivery_id) DO NOTHING"

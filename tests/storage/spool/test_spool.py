@@ -551,6 +551,35 @@ def test_files_that_cannot_be_saved_from_now_keep_their_place(tmp_path: Path, mo
     assert not [each for each in names(tmp_path) if ".saving-" in each]
 
 
+@pytest.mark.parametrize("statement", ["SELECT id FROM message INDEXED", "SELECT delivery_id"])
+def test_what_cannot_be_read_for_a_reason_that_passes_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """Lack of memory says nothing about a row."""
+    put_aside(tmp_path, 1, b"old")
+
+    def short_of_memory(path: Path, **more: Any) -> apsw.Connection:
+        connection = connect(path, **more)
+
+        def trace(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+            if ".saving-" in connection.filename and sql.startswith(statement):
+                raise apsw.NoMemError
+            return True
+
+        connection.exec_trace = trace
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "connect", short_of_memory)
+        spool = spool_in(tmp_path)
+        add(spool, b"new")
+        assert taken(spool) == [b"new"]
+        run(spool.close())
+    spool = spool_in(tmp_path)
+    assert sorted(taken(spool)) == [b"new", b"old"]
+    run(spool.close())
+
+
 def test_destroy_takes_what_was_set_aside_with_it(tmp_path: Path) -> None:
     """It is sealed mail of somebody who wants it gone; but for what is done with, and another mailbox's."""
     put_aside(tmp_path, 1, b"one")
