@@ -30,9 +30,10 @@ from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus
 from fe_twisted.storage.mailbox.files import MailboxFiles, expect_schema
 from fe_twisted.storage.mailbox.flags import load_keywords
 from fe_twisted.storage.mailbox.methods import Opened
-from fe_twisted.storage.mailbox.reader import Reader, in_snapshot
+from fe_twisted.storage.mailbox.reader import Reader
 from fe_twisted.storage.mailbox.remote import Relocate, RemoteMailbox, above, open_remote
-from fe_twisted.storage.sqlite.connect import storage_errors
+from fe_twisted.storage.mailbox.words import IndexDamaged
+from fe_twisted.storage.sqlite.connect import in_snapshot, storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread
 
 T = TypeVar("T")
@@ -119,6 +120,13 @@ class BesideReader(Reader):
 
         # In one snapshot with what is checked: the next one may be of a newer schema.
         return await super()._scan(lambda connection: in_snapshot(connection, lambda: checked(connection)))
+
+    def _index_damaged(self, damage: IndexDamaged) -> None:
+        """The primary is to be asked, so that it knows of it and has it made anew.
+
+        :raises IndexDamaged:
+        """
+        raise damage
 
     def _check_read(self) -> None:
         """Check what was read; that is done already if nobody has committed since the last time, and nothing more was told.

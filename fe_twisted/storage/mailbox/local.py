@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from fe_twisted.base import log
 from fe_twisted.base.clock import Clock
-from fe_twisted.base.errors import Later, MailError
+from fe_twisted.base.errors import DamagedFile, Later, MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
@@ -91,6 +91,7 @@ class LocalMailbox(Reader):
         self._collecting = False
         self._discarding = False
         self._indexing = False
+        self._renewed = False
         #: Messages that are not in the full-text index, or may be, and octets of those that came since it was last brought forward.
         self._unindexed = words.unindexed(self._reader)
         self._unindexed_octets = 0
@@ -393,6 +394,20 @@ class LocalMailbox(Reader):
         self._indexing = False
         self._chore_failed(failure, "mailbox.index")
 
+    def _index_damaged(self, damage: words.IndexDamaged) -> None:
+        """Have the full-text index made anew, once while the file is open."""
+        if self._renewed or self._closed:
+            return
+        self._renewed = True
+        log.failure("mailbox.index_damaged", damage, mailbox=self.id, reason=damage.reason)
+        Deferred.fromCoroutine(self._renew_index()).addErrback(self._chore_failed, "mailbox.index")
+
+    async def _renew_index(self) -> None:
+        self._unindexed = await self._writer.submit(words.renew)
+        self.discard()
+        self.index()
+        self.collect()  # which the damage may have stopped
+
     def collect(self) -> None:
         """Start removing what no folder refers to any more, a little at a time, unless that goes on already."""
         if not self._collecting and not self._closed:
@@ -419,8 +434,13 @@ class LocalMailbox(Reader):
             Deferred.fromCoroutine(self._discard_all()).addErrback(self._discard_failed)
 
     async def _discard_all(self) -> None:
-        while not self._closed and await self._writer.aside(discarded.discard_some):
-            pass
+        more = True
+        while more and not self._closed:
+            try:
+                more = await self._writer.aside(discarded.discard_some)
+            except DamagedFile as error:
+                log.warning("mailbox.discard", mailbox=self.id, reason=error.reason)
+                more = await self._writer.aside(discarded.pass_over)
         self._discarding = False
 
     def _discard_failed(self, failure: Any) -> None:
@@ -437,6 +457,8 @@ class LocalMailbox(Reader):
             log.failure(event, failure.value, mailbox=self.id)
         elif not self._closed:
             log.warning(event, mailbox=self.id, reason=failure.value.reason or failure.value.public)
+        if failure.check(words.IndexDamaged):
+            self._index_damaged(failure.value)
 
 
 def _collect_some(connection: apsw.Connection) -> int:

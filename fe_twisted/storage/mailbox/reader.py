@@ -13,7 +13,7 @@ from fe_twisted.base.clock import Clock, now
 from fe_twisted.base.errors import Later, NoSuchFolder
 from fe_twisted.protocols.imap.search import Key, Ranges
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, Threads
-from fe_twisted.storage.mailbox import folders, metadata, quota, view
+from fe_twisted.storage.mailbox import folders, metadata, quota, view, words
 from fe_twisted.storage.mailbox.api import Changes, Column, Folder, FolderStatus, Quota, Row, Selected
 from fe_twisted.storage.mailbox.content import read_octets
 from fe_twisted.storage.mailbox.read import read_row, read_rows
@@ -21,7 +21,7 @@ from fe_twisted.storage.mailbox.rows import folder_of, selectable
 from fe_twisted.storage.mailbox.search import needs_text, search
 from fe_twisted.storage.mailbox.sort import Orders
 from fe_twisted.storage.mailbox.thread import Threading
-from fe_twisted.storage.sqlite.connect import mapped, storage_errors
+from fe_twisted.storage.sqlite.connect import in_snapshot, mapped, storage_errors
 from fe_twisted.storage.sqlite.writer import RunInThread
 
 T = TypeVar("T")
@@ -190,34 +190,39 @@ class Reader:
             await waiting
         self._scan_queue = Deferred()
         try:
-            return await self._run_in_thread(lambda: self._in_scanner(question))  # type: ignore[no-any-return]
+            found, damage = await self._run_in_thread(lambda: self._in_scanner(question))
         finally:
             done, self._scan_queue = self._scan_queue, None
             done.callback(None)
+        if damage is not None:
+            self._index_damaged(damage)
+        return found  # type: ignore[no-any-return]
 
-    def _in_scanner(self, question: Callable[[apsw.Connection], T]) -> T:
-        """Ask the scanning connection, in a thread."""
+    def _index_damaged(self, damage: words.IndexDamaged) -> None:
+        """An answer was found without the full-text index."""
+        raise NotImplementedError
+
+    def _in_scanner(self, question: Callable[[apsw.Connection], T]) -> tuple[T, words.IndexDamaged | None]:
+        """Ask the scanning connection, in a thread; also returns what is wrong with the full-text index."""
         if self._scanner is None:
             self._scanner = self._connect()
-        with storage_errors(self._scanner):
-            return question(self._scanner)
+        try:
+            with storage_errors(self._scanner):
+                return question(self._scanner), None
+        except words.IndexDamaged as error:
+            damage = error
+        # FTS5 still holds on to what it was reading, and with that SQLite to the error.
+        self._scanner.close()
+        self._scanner = None
+        self._scanner = self._connect()
+        with storage_errors(self._scanner), words.unused():
+            return question(self._scanner), damage
 
     def _turn(self) -> Deferred[None]:
         """Fires after everybody else in the reactor had a turn."""
         turn: Deferred[None] = Deferred()
         self._clock.callLater(0, turn.callback, None)
         return turn
-
-
-def in_snapshot(connection: apsw.Connection, question: Callable[[], T]) -> T:
-    """Ask a question in a read transaction; in the one that is open already, if there is one."""
-    if connection.in_transaction:
-        return question()
-    connection.execute("BEGIN")
-    try:
-        return question()
-    finally:
-        connection.execute("COMMIT")
 
 
 def _gone() -> apsw.Connection:

@@ -46,6 +46,7 @@ from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.rows import entry_id, iso
 from fe_twisted.storage.mailbox.schema import UID_MASK
 from fe_twisted.storage.mailbox.words import BODY, BOTH, HEADER, INDEXED, holding, is_word
+from fe_twisted.storage.sqlite.connect import in_snapshot
 
 #: Up to this many ranges stand in the statement itself; more go through a function with a binary search.
 MAX_INLINE_RANGES = 20
@@ -111,14 +112,8 @@ def search(connection: apsw.Connection, folder_id: int, program: Key, now: datet
     :param now: aware; what OLDER and YOUNGER count from.
     :raises ValueError: the program holds such a key: a bug of the caller.
     """
-    if connection.in_transaction:
-        return _search(connection, folder_id, program, now)
     # The full-text index is asked before the messages, and has to be as old as they are.
-    connection.execute("BEGIN")
-    try:
-        return _search(connection, folder_id, program, now)
-    finally:
-        connection.execute("COMMIT")
+    return in_snapshot(connection, lambda: _search(connection, folder_id, program, now))
 
 
 def _search(connection: apsw.Connection, folder_id: int, program: Key, now: datetime.datetime) -> list[int]:

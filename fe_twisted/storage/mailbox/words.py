@@ -11,18 +11,22 @@ messages hold all its pieces::
 
 The index follows the messages at a distance, since it pays only for many at once; ``meta.indexed`` is the last message that is in it, and
 the texts of later ones are compared.  So answers are the same at any time.  Words of messages that are gone stay in the vocabulary until
-more messages are gone than there are (``meta.forgotten``); then all of it is made anew.
+more messages are gone than there are (``meta.forgotten``); then all of it is made anew.  So it is when it proves damaged, and SEARCH does
+without it until then.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from itertools import accumulate, takewhile
+from contextvars import ContextVar
+from itertools import accumulate, count, takewhile
 from typing import Any
 from zlib import crc32
 
 import apsw
 
+from fe_twisted.base.errors import DamagedFile
 from fe_twisted.storage.mailbox.discarded import put_aside, put_index_aside
 from fe_twisted.storage.mailbox.schema import INDEX_TABLES
 
@@ -63,6 +67,26 @@ BOTH = (HEADER, BODY)
 
 _SEPARATORS = bytes(octet for octet in range(128) if not chr(octet).isalnum())
 _SPACES = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
+
+
+#: See :func:`unused`.
+_unused: ContextVar[bool] = ContextVar("_unused", default=False)
+
+
+class IndexDamaged(DamagedFile):
+    """The index cannot be read or written; nothing is known against the rest of the file.
+
+    SQLite may have ended the transaction, and if not, it does nothing more in it.
+    """
+
+
+@contextlib.contextmanager
+def _in_index() -> Iterator[None]:
+    """:raises IndexDamaged: what is done with the index alone met damage."""
+    try:
+        yield
+    except apsw.CorruptError as error:
+        raise IndexDamaged(reason=f"the full-text index: {error}") from error
 
 
 def words_of(text: str) -> set[bytes]:
@@ -113,7 +137,26 @@ def holding(connection: apsw.Connection, pattern: str, parts: tuple[int, ...]) -
     """The indexed messages that hold all pieces of a folded pattern, each in one of the parts; None when the index is of no use for it.
 
     To be called in a transaction, in which :data:`INDEXED` is asked for too.
+
+    :raises IndexDamaged: see :func:`unused`.
     """
+    if _unused.get():
+        return None
+    with _in_index():
+        return _holding(connection, pattern, parts)
+
+
+@contextlib.contextmanager
+def unused() -> Iterator[None]:
+    """Have :func:`holding` do without the index, which is damaged, for as long as the block lasts."""
+    token = _unused.set(True)
+    try:
+        yield
+    finally:
+        _unused.reset(token)
+
+
+def _holding(connection: apsw.Connection, pattern: str, parts: tuple[int, ...]) -> set[int] | None:
     found: set[int] | None = None
     for needle in _needles(pattern):
         words = _words_with(connection, needle)
@@ -171,7 +214,10 @@ def _with_words(connection: apsw.Connection, words: set[str], parts: tuple[int, 
 
 
 def index_some(connection: apsw.Connection) -> int:
-    """Bring the next messages into the index if there are enough for which it pays; returns how many, 0 when there are not."""
+    """Bring the next messages into the index if there are enough for which it pays; returns how many, 0 when there are not.
+
+    :raises IndexDamaged:
+    """
     rows: list[Any] = connection.execute(
         "SELECT message_id, octet_length(header) + octet_length(body) FROM texts"
         f" WHERE message_id > {INDEXED} ORDER BY message_id LIMIT {MESSAGES}"
@@ -189,6 +235,12 @@ def _bring_in(connection: apsw.Connection, first: int, last: int) -> None:
     texts: list[Any] = connection.execute(
         "SELECT message_id, header, body FROM texts WHERE message_id BETWEEN ? AND ? ORDER BY message_id", (first, last)
     ).fetchall()
+    with _in_index():
+        _add(connection, texts)
+    settle(connection)
+
+
+def _add(connection: apsw.Connection, texts: list[Any]) -> None:
     rows = [(2 * message + part, _split(text)) for message, *both in texts for part, text in zip(BOTH, both, strict=True)]
     distinct = set().union(*(words for _, words in rows))
     long = _long(distinct)  # of all at once: to look at each word of each message costs as much as to take the text apart
@@ -224,21 +276,44 @@ def _write(connection: apsw.Connection, words: list[bytes], common: bool) -> Non
 
 
 def forget(connection: apsw.Connection, message_id: int) -> None:
-    """A message is removed for good."""
-    connection.execute("DELETE FROM terms WHERE rowid IN (?, ?)", (2 * message_id + HEADER, 2 * message_id + BODY))
+    """A message is removed for good; to be followed by :func:`settle`.
+
+    :raises IndexDamaged:
+    """
+    with _in_index():
+        connection.execute("DELETE FROM terms WHERE rowid IN (?, ?)", (2 * message_id + HEADER, 2 * message_id + BODY))
     connection.execute("INSERT INTO meta(name, value) VALUES('forgotten', 1) ON CONFLICT(name) DO UPDATE SET value = value + 1")
     forgotten = int(connection.execute("SELECT value FROM meta WHERE name = 'forgotten'").get)
     if forgotten % FORGOTTEN == 0 and forgotten >= int(connection.execute("SELECT count(*) FROM messages").get):
+        settle(connection)
         _begin_anew(connection)
+
+
+def settle(connection: apsw.Connection) -> None:
+    """Write what FTS5 has gathered.  Else the COMMIT would do it, and damage to the index would undo the work of others.
+
+    :raises IndexDamaged:
+    """
+    with _in_index():
+        for table in ("terms", "grams"):
+            connection.execute(f"INSERT INTO {table}({table}) VALUES('flush')")
+
+
+def renew(connection: apsw.Connection) -> int:
+    """Make it anew, because it is damaged; returns how many messages are not in it, which is all.  None of its pages is looked at."""
+    _begin_anew(connection)
+    return unindexed(connection)
 
 
 def _begin_anew(connection: apsw.Connection) -> None:
     """An empty index takes the place of this one; it is made like that of a file that has never seen one."""
     put_index_aside(connection, "terms")
     put_index_aside(connection, "grams")
-    connection.execute("DROP INDEX vocabulary_common")
     put_aside(connection, "vocabulary")
-    connection.execute(INDEX_TABLES)
+    # Its own index stays with it, to be dropped when it is empty, and has the name until then.
+    taken = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
+    name = next(name for name in (f"vocabulary_common_{number}" for number in count(1)) if name not in taken)
+    connection.execute(INDEX_TABLES.replace("vocabulary_common", name))
     connection.execute("DELETE FROM meta WHERE name IN ('indexed', 'forgotten')")
 
 

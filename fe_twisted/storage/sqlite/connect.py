@@ -7,7 +7,7 @@ import errno
 import os
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import apsw
 
@@ -28,6 +28,8 @@ BESIDE_TIMEOUT = 100
 
 #: Octets that the ``-wal`` file is cut down to after a checkpoint.
 JOURNAL_SIZE_LIMIT = 16 * 1024 * 1024
+
+T = TypeVar("T")
 
 PLAIN_HEADER = b"SQLite format 3\0"
 
@@ -236,6 +238,22 @@ def migrate(connection: apsw.Connection, migrations: Sequence[Migration]) -> int
                     connection.execute("ROLLBACK")
                 raise
     return done
+
+
+def in_snapshot(connection: apsw.Connection, question: Callable[[], T]) -> T:
+    """Ask a question in a read transaction; in the one that is open already, if there is one."""
+    if connection.in_transaction:
+        return question()
+    connection.execute("BEGIN")
+    try:
+        found = question()
+    except BaseException:
+        # Once a damaged page was met, COMMIT fails, and would hide what went wrong.
+        with contextlib.suppress(apsw.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    return found
 
 
 @contextlib.contextmanager

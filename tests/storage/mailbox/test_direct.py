@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -16,7 +17,7 @@ from fe_twisted.protocols.cluster.frames import Request, decode
 from fe_twisted.protocols.imap.search import All, Header
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox import files as files_
-from fe_twisted.storage.mailbox import remote, view
+from fe_twisted.storage.mailbox import remote, view, words
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.direct import ASIDE, REST, RETRY, DirectMailbox, Mode, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
@@ -325,6 +326,27 @@ def test_a_primary_that_begins_again_finds_its_reader(world: World) -> None:
     add(mailbox, mail(9))
     assert [row[0] for row in rows(mailbox, "INBOX", "uid")] == [1, 2, 3, 4]
     assert asked(world) == ["append"] and mailbox.direct
+    run(mailbox.close())
+
+
+def test_a_damaged_index_is_the_primarys_to_mend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is asked, although the answer could be found here without the index."""
+    mailbox, inbox = filled(world)
+    with monkeypatch.context() as patch:
+        damaged: list[apsw.Connection] = []
+
+        def holding(connection: apsw.Connection, *rest: Any) -> None:
+            if not damaged:
+                damaged.append(connection)
+                raise apsw.CorruptError
+
+        patch.setattr(words, "_holding", holding)
+        assert run(mailbox.search(inbox, Header("subject", "number 2"))) == [3]
+        assert asked(world) == ["search"]
+        assert len(damaged) == 1
+    world.clock.advance(RETRY)
+    assert run(mailbox.search(inbox, Header("subject", "number 2"))) == [3]
+    assert asked(world) == []
     run(mailbox.close())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.internet.task import Clock
 
 from fe_twisted.protocols.imap.search import Body, Text
 from fe_twisted.storage.mailbox import discarded, words
-from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
 from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
@@ -138,6 +139,16 @@ def test_when_more_is_gone_than_there_is_it_is_made_anew(mailbox: LocalMailbox, 
     assert discarded.waiting(mailbox._reader) == []
 
 
+def test_it_is_made_anew_again_and_again(mailbox: LocalMailbox, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "FORGOTTEN", 4)
+    for turn in range(4):
+        add(mailbox, *(mail(100 * turn + number, b"gone%d\r\n" % number) for number in range(4)), flags=frozenset({"\\Deleted"}))
+        assert indexed(mailbox) == 4
+        run(mailbox.expunge(folder_id(mailbox), None))
+        assert mailbox._reader.execute("SELECT count(*) FROM orphans").get == indexed(mailbox) == 0
+        assert discarded.waiting(mailbox._reader) == []
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 def test_what_there_was_is_emptied_in_pieces(
     mailbox: LocalMailbox, few: int, clock: Clock, monkeypatch: pytest.MonkeyPatch, guarded: bool
@@ -166,6 +177,82 @@ def test_what_there_was_is_emptied_in_pieces(
     assert mailbox._writer.commits > commits + 14
     assert run(mailbox.search(inbox, Body("kept"))) == [9, 10, 11, 12]
     assert not clock.getDelayedCalls()
+
+
+def damage(files: MailboxFiles, table: str) -> None:
+    """As a disk does it: the page from which a table is read is no longer what was written."""
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        page = int(connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).get)
+    with open(files.path(ID), "r+b") as file:
+        file.seek((page - 1) * PAGE_SIZE + 100)
+        file.write(b"damaged")
+
+
+@pytest.mark.parametrize("table", ["terms_data", "terms_idx", "terms_docsize", "vocabulary"])
+def test_an_index_that_is_damaged_is_made_anew(
+    files: MailboxFiles, clock: Clock, few: int, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every answer is right all the time, and what is removed goes for good."""
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, *(mail(number, b"needle%d in the hay\r\n" % number) for number in range(8)))
+    inbox = folder_id(mailbox)
+    run(mailbox.close())
+    damage(files, table)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    assert run(mailbox.search(inbox, Body("needle3"))) == [4]
+    assert run(mailbox.search(inbox, Text("needle3 in"))) == [4]
+    run(mailbox.store(inbox, ((2, 2),), "add", frozenset({"\\Deleted"})))
+    run(mailbox.expunge(inbox, None))
+    add(mailbox, *(mail(number, b"needle%d in the hay\r\n" % number) for number in range(8, 12)))
+    assert indexed(mailbox) == 11
+    assert mailbox._reader.execute("SELECT count(*) FROM orphans").get == 0
+    assert discarded.waiting(mailbox._reader) == []
+    run(mailbox.close())
+    caplog.clear()
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    assert [run(mailbox.search(inbox, Body(f"needle{number}"))) for number in (0, 1, 8)] == [[1], [11, 12], [9]]
+    assert not caplog.records, "nothing is wrong with the new one"
+    with mailbox._writer.connection:
+        assert list(words.problems(mailbox._writer.connection)) == []
+    run(mailbox.close())
+
+
+def test_damage_to_the_index_undoes_nothing_else(files: MailboxFiles, clock: Clock, few: int) -> None:
+    """Even where one transaction holds both."""
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, *map(mail, range(8)))
+    inbox = folder_id(mailbox)
+    run(mailbox.close())
+    damage(files, "terms_data")
+    jobs: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def later(job: Callable[[], Any]) -> Deferred[Any]:
+        jobs.append((job, Deferred()))
+        return jobs[-1][1]
+
+    opening = Deferred.fromCoroutine(open_mailbox(files, ID, KEY, later, clock, nothing_waits))
+    job, waiting = jobs.pop()
+    waiting.callback(job())
+    found: list[LocalMailbox] = []
+    opening.addCallback(found.append)
+    (mailbox,) = found
+    mailbox._writer.submit(lambda connection: words.forget(connection, 1)).addErrback(lambda failure: None)
+    results: list[Any] = []
+    stored = Deferred.fromCoroutine(mailbox.store(inbox, ((3, 3),), "add", frozenset({"\\Seen"})))
+    mailbox._writer.submit(lambda connection: words.forget(connection, 2)).addErrback(lambda failure: None)
+    stored.addBoth(results.append)
+    while jobs:
+        job, waiting = jobs.pop(0)
+        waiting.callback(job())
+    assert results[0].changed == [(3, 1, results[0].modseq)]
+    closing = Deferred.fromCoroutine(mailbox.close())
+    while jobs:
+        job, waiting = jobs.pop(0)
+        waiting.callback(job())
+    assert closing.called
 
 
 letters = st.sampled_from("ab1 \n.-ßé日")
