@@ -44,7 +44,7 @@ from fe_twisted.protocols.imap.search import (
 from fe_twisted.storage.mailbox.flags import load_keywords, mask_of
 from fe_twisted.storage.mailbox.folded import folded
 from fe_twisted.storage.mailbox.rows import entry_id, iso
-from fe_twisted.storage.mailbox.schema import UID_MASK
+from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 from fe_twisted.storage.mailbox.words import BODY, BOTH, HEADER, INDEXED, holding, is_word
 from fe_twisted.storage.sqlite.connect import in_snapshot
 
@@ -53,6 +53,9 @@ MAX_INLINE_RANGES = 20
 
 #: Up to this many messages are looked up one by one; for more of them all messages of the folder are gone through.
 MAX_LOOKED_UP = 1000
+
+#: Where dates leave at most this share of a folder's messages over, these are looked up one by one; else all are gone through.
+FEW_BY_DAY = 1 / 8
 
 #: Up to so many messages that are not in the full-text index are compared beforehand; more of them one by one, as far as it comes to that.
 FEW_UNINDEXED = 128
@@ -71,11 +74,16 @@ class TooLong(LimitReached):
 
 @dataclass(slots=True)
 class _Statement:
-    """What is being put together: parameters in order, and which tables the conditions need."""
+    """What is being put together: parameters in order, and which tables the conditions need.
+
+    :ivar only_days: the index of days has all that is asked for.
+    """
 
     connection: apsw.Connection
     keywords: tuple[str, ...]
     now: datetime.datetime
+    folder_id: int
+    only_days: bool
     parameters: list[object] = field(default_factory=list)
     tables: set[str] = field(default_factory=set)
     ranges: list[Ranges] = field(default_factory=list)
@@ -117,7 +125,7 @@ def search(connection: apsw.Connection, folder_id: int, program: Key, now: datet
 
 
 def _search(connection: apsw.Connection, folder_id: int, program: Key, now: datetime.datetime) -> list[int]:
-    statement = _Statement(connection, load_keywords(connection), now)
+    statement = _Statement(connection, load_keywords(connection), now, folder_id, _only_days(program))
     low, high = statement.bind(entry_id(folder_id, 1)), statement.bind(entry_id(folder_id, UID_MASK))
     condition = _condition(program, statement)
     if statement.ranges:
@@ -129,8 +137,12 @@ def _search(connection: apsw.Connection, folder_id: int, program: Key, now: date
     if statement.patterns:
         connection.create_scalar_function("matches", _matching(statement.patterns), 2)
     joins = "".join(_JOINS[table] for table in sorted(statement.tables))
-    sql = f"SELECT e.id & {UID_MASK} FROM entries e{joins} WHERE e.id BETWEEN {low} AND {high} AND {condition} ORDER BY e.id"
+    # What is nearly in order is put in order sooner here than by SQLite.
+    order = "" if statement.only_days else " ORDER BY e.id"
+    sql = f"SELECT e.id & {UID_MASK} FROM entries e{joins} WHERE e.id BETWEEN {low} AND {high} AND {condition}{order}"
     found = [uid for (uid,) in connection.execute(sql, statement.parameters)]
+    if statement.only_days:
+        found.sort()
     for number in range(1, len(statement.sets) + 1):
         connection.create_scalar_function(f"in_set_{number}", None)  # else the connection would keep the set
     return found
@@ -274,11 +286,38 @@ def _among(messages: set[int], statement: _Statement) -> str:
 def _date(key: Date, statement: _Statement) -> str:
     compare = key.compare.value
     if key.of is DateOf.INTERNAL:
-        return f"(e.day {compare} {statement.bind(key.day.toordinal())})"
+        # For messages of the folder the first of the two is always true: it makes SQLite use the index of days.
+        by_day = f"e.id >> {FOLDER_SHIFT} = {statement.bind(statement.folder_id)} AND " if _goes_by_day(key, statement) else ""
+        return f"({by_day}e.day {compare} {statement.bind(key.day.toordinal())})"
     if key.of is DateOf.SAVED:
         return f"(substr(e.saved_at, 1, 10) {compare} {statement.bind(key.day.isoformat())})"
     statement.tables.add("m")
     return f"(m.sent_day IS NOT NULL AND m.sent_day {compare} {statement.bind(key.day.toordinal())})"
+
+
+def _only_days(program: Key) -> bool:
+    """Whether it asks for nothing but UIDs and days of INTERNALDATE."""
+    match program:
+        case And(keys):
+            return all(map(_only_days, keys))
+        case Or(left, right):
+            return _only_days(left) and _only_days(right)
+        case Not(key):
+            return _only_days(key)
+        case Date(of):
+            return of is DateOf.INTERNAL
+        case _:
+            return isinstance(program, All | Uids)
+
+
+def _goes_by_day(key: Date, statement: _Statement) -> bool:
+    """Whether the index of days is to be used, because it has all that is asked for, or because the days leave few messages over."""
+    if statement.only_days:
+        return True
+    messages = statement.connection.execute("SELECT messages FROM folders WHERE id = ?", (statement.folder_id,)).get or 0
+    few = int(messages * FEW_BY_DAY)
+    sql = f"SELECT 1 FROM entries WHERE id >> {FOLDER_SHIFT} = ? AND day {key.compare.value} ? LIMIT 1 OFFSET ?"
+    return statement.connection.execute(sql, (statement.folder_id, key.day.toordinal(), few)).get is None
 
 
 def _size(key: Size, statement: _Statement) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -332,3 +333,35 @@ def test_texts_are_compared_only_where_it_matters(mailbox: LocalMailbox, monkeyp
     assert len(compared) == 1
     assert run(mailbox.search(1, Body("hello"))) == list(range(1, 10))
     assert len(compared) == 10
+
+
+def plans(mailbox: LocalMailbox, program: Key) -> str:
+    """How SQLite goes about the search."""
+    asked: list[tuple[str, Any]] = []
+
+    def trace(cursor: apsw.Cursor, sql: str, values: Any) -> bool:
+        asked.append((sql, values))
+        return True
+
+    reader = mailbox._reader
+    reader.exec_trace = trace
+    run(mailbox.search(1, program))
+    reader.exec_trace = None
+    sql, values = next(each for each in asked if each[0].startswith("SELECT e.id"))
+    return " ".join(str(row[3]) for row in reader.execute("EXPLAIN QUERY PLAN " + sql, values))
+
+
+def test_days_are_found_by_their_index(filled: LocalMailbox) -> None:
+    """All that is asked for is in it, or it leaves few messages over; of many it would take longer to look each up."""
+    days = sorted(message.received.date() for message in SAMPLES)
+    late, early = days[-3], days[3]
+    since_late, since_early = (Date(DateOf.INTERNAL, Compare.SINCE, day) for day in (late, early))
+    seen = Flag("\\Seen")
+    assert "COVERING INDEX entries_day" in plans(filled, since_early)
+    assert "COVERING INDEX entries_day" in plans(filled, And((Uids(((1, 1000),)), since_early)))
+    assert "INDEX entries_day" in plans(filled, And((since_late, seen)))
+    assert "entries_day" not in plans(filled, And((since_early, seen)))
+    for program in (since_late, since_early, And((since_late, seen)), Or(since_late, Not(since_early)), Not(since_late)):
+        expected = [message.uid for message in SAMPLES if reference(program, message, {})]
+        assert run(filled.search(1, program)) == expected
+        assert expected or isinstance(program, And)
