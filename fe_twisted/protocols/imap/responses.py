@@ -133,18 +133,27 @@ def recent(count: int) -> bytes:
 # -- messages -------------------------------------------------------------------------------------
 
 
-def search(numbers: Iterable[int], modseq: int = 0) -> bytes:
+def search(numbers: Sequence[int], modseq: int = 0) -> bytes:
     """``* SEARCH 1 2 3``, also for no numbers, with ``(MODSEQ n)`` unless 0 (RFC 7162 section 3.1.5)."""
-    words = ["* SEARCH", *map(str, numbers)]
-    if modseq:
-        words.append(f"(MODSEQ {modseq})")
-    return " ".join(words).encode("ascii") + b"\r\n"
+    return _numbered(b"* SEARCH", numbers, modseq)
 
 
 def sort(numbers: Sequence[int], modseq: int = 0) -> bytes:
     """``* SORT 3 1 2``, also for no numbers, with ``(MODSEQ n)`` unless 0 (RFC 5256 section 4, RFC 7162 section 3.1.6)."""
-    text = " ".join(map(str, numbers))
-    return f"* SORT{' ' if numbers else ''}{text}{f' (MODSEQ {modseq})' if modseq else ''}\r\n".encode("ascii")
+    return _numbered(b"* SORT", numbers, modseq)
+
+
+#: Numbers that are written by one format: of very many the format and what it needs would not stay in the processor's cache.
+_WRITTEN_AT_ONCE = 1024
+
+
+def _numbered(word: bytes, numbers: Sequence[int], modseq: int) -> bytes:
+    words = [word]
+    for start in range(0, len(numbers), _WRITTEN_AT_ONCE):
+        part = tuple(numbers[start : start + _WRITTEN_AT_ONCE])
+        words.append(b" %d" * len(part) % part)
+    words.append(b" (MODSEQ %d)\r\n" % modseq if modseq else b"\r\n")
+    return b"".join(words)
 
 
 def esearch(

@@ -59,6 +59,14 @@ def test_search() -> None:
     assert responses.search([2], 917162500) == b"* SEARCH 2 (MODSEQ 917162500)\r\n"
 
 
+@pytest.mark.parametrize("count", [1023, 1024, 1025, 3000])
+def test_many_numbers_are_one_line(count: int) -> None:
+    numbers = list(range(count, 0, -1))
+    assert responses.sort(numbers, 7) == b"* SORT " + " ".join(map(str, numbers)).encode() + b" (MODSEQ 7)\r\n"
+    assert responses.search(numbers) == b"* SEARCH " + " ".join(map(str, numbers)).encode() + b"\r\n"
+    assert responses.sort([]) == b"* SORT\r\n"
+
+
 @pytest.mark.parametrize(
     ("uid", "returns", "found", "modseq", "expected"),
     [
