@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import cast
 
 from fe_twisted.protocols.imap import responses
+from fe_twisted.protocols.imap.commands import FetchItem
 from fe_twisted.protocols.imap.ranges import from_sorted
+from fe_twisted.protocols.imap.render import compile_items
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.reply import Ended
 from fe_twisted.servers.imap.session import Session
 from fe_twisted.servers.imap.view import View
 from fe_twisted.storage.mailbox.api import SYSTEM_FLAGS
+
+#: Messages that are told of in one block, so that what is made for them stays in the processor's cache.
+_TOLD_AT_ONCE = 500
+
+#: Where in ``(uid, mask, modseq)`` a column is.
+_NEWS = {"uid": 0, "flags": 1, "modseq": 2}
 
 
 def is_behind(session: Session, *, expunges: bool, owed: bool = False) -> bool:
@@ -114,25 +123,19 @@ def names_uid(session: Session, uid: bool) -> bool:
     return (uid or session.condstore or session.rev2) and not session.uid_only
 
 
-def tell_flags(session: Session, view: View, news: Iterable[tuple[int, int, int]], *, uid: bool, flags: bool = True) -> None:
-    """FETCH responses with the flags of ``(uid, mask, modseq)`` messages.
+def tell_flags(session: Session, view: View, news: Sequence[tuple[int, int, int]], *, uid: bool, flags: bool = True) -> None:
+    """FETCH responses with the flags of ``(uid, mask, modseq)`` messages, ascending by UID.
 
     :param flags: False for the modseq alone.
     """
-    lines = []
-    names = names_uid(session, uid)
-    for number, mask, modseq in news:
-        sequence = view.uids.seq(number)
-        if sequence is None:
-            continue
-        items = [b"UID %d" % number] if names else []
-        if flags:
-            items.append(b"FLAGS " + view.flags(mask, number))
-        if session.condstore:
-            items.append(b"MODSEQ (%d)" % modseq)
-        what = b" ".join(items)
-        lines.append(b"* %d UIDFETCH (%b)\r\n" % (number, what) if session.uid_only else b"* %d FETCH (%b)\r\n" % (sequence, what))
-    session.wire.write(b"".join(lines))
+    names = (("UID", names_uid(session, uid)), ("FLAGS", flags), ("MODSEQ", session.condstore))
+    items = tuple([FetchItem(name) for name, wanted in names if wanted])
+    plan = compile_items(items, uid_only=session.uid_only)
+    at = [_NEWS[column] for column in plan.columns]
+    for start in range(0, len(news), _TOLD_AT_ONCE):
+        part = [tuple([row[i] for i in at]) for row in news[start : start + _TOLD_AT_ONCE]]
+        lines = plan.render(part, view.uids.sequence_numbers([row[0] for row in part]), view.flag_lists)
+        session.wire.write(b"".join(cast("list[bytes]", lines)))
 
 
 def announce_keywords(session: Session, view: View) -> None:

@@ -27,13 +27,11 @@ class View:
     :ivar keywords: how many keywords of the mailbox the client has seen in a FLAGS response.
     :ivar saved: the result of the last SEARCH RETURN (SAVE), which ``$`` stands for (RFC 5182).
     :ivar low_told: the client was sent a HIGHESTMODSEQ below what it has seen, because EXPUNGE responses wait.
-    :ivar own: modseqs of flag changes that this session made itself and need not be told of, by UID.
     """
 
     __slots__ = (
         "_held",
         "_mailbox",
-        "_mine",
         "_rendered",
         "folder_id",
         "gone",
@@ -42,7 +40,6 @@ class View:
         "low_told",
         "modseq",
         "name",
-        "own",
         "read_only",
         "recent",
         "saved",
@@ -57,7 +54,6 @@ class View:
         """
         self.uid_only = uid_only
         self._held = 0
-        self._mine = 0  # what happened after modseq up to here was done by this session
         self.has_recent = has_recent
         self.low_told = False
         self.saved: Ranges = ()
@@ -72,7 +68,6 @@ class View:
         self.recent: Ranges = selected.recent if has_recent else ()
         self.gone: Ranges = ()
         self.keywords = 0
-        self.own: dict[int, int] = {}
 
     def addressed(self, messages: SequenceSet, *, uid: bool) -> Ranges:
         """The UIDs that a command names.
@@ -146,13 +141,12 @@ class View:
         if not self.gone:
             self._held = self.modseq
         self.gone = union(self.gone, self.uids.known(changes.vanished))
-        news = [row for row in changes.changed if self.own.get(row[0]) != row[2] and row[0] in self.uids]
+        news = [row for row in changes.changed if row[0] in self.uids]
         self.uids.append(uid for uid, _, _ in changes.added if uid > self.uids.last)
         if self.has_recent:
             self.recent = union(self.recent, self.uids.known(changes.recent))
         self.uidnext = max(self.uidnext, changes.uidnext)
         self.modseq = changes.modseq
-        self.own.clear()
         return news
 
     def forget(self) -> list[int]:
@@ -165,11 +159,9 @@ class View:
         return numbers
 
     def remember_own(self, stored: Stored) -> None:
-        """Flag changes that this session made need not be told again.
+        """Flag changes that this session made, and whose answer tells them, need not be read and told again.
 
-        Unless others changed the folder just before, unseen by this session: the flags may then hold theirs, too, and all are told.  A
-        message that had the flags already was not changed by this session, and what it has was perhaps never told.
+        Unless others changed the folder just before, unseen by this session: the flags may then hold theirs, too, and all are told.
         """
-        if stored.taken == max(self.modseq, self._mine) + 1:
-            self._mine = stored.taken
-            self.own.update({uid: modseq for uid, _, modseq in stored.changed if modseq == stored.taken})
+        if stored.taken == self.modseq + 1:
+            self.modseq = stored.taken

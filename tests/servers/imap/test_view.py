@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fe_twisted.storage.mailbox.api import Changes
+from fe_twisted.storage.mailbox.local import LocalMailbox
 from tests.servers.imap.house import Client, House, mail
 from tests.storage.mailbox.driving import collect, run
 
@@ -158,6 +159,27 @@ def test_silent_that_changes_nothing_hides_nothing(house: House) -> None:
     a.send(b"a STORE 1 +FLAGS.SILENT (\\Flagged)\r\n")
     house.threads.work()
     assert a.lines() == ["* 1 FETCH (FLAGS (\\Seen \\Flagged \\Recent))", "a OK STORE completed"]
+
+
+def test_what_a_session_changed_alone_is_not_read_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of its own STORE told it everything; what another one changes next is told as ever."""
+    house.fill("INBOX", 2)
+    a, b = house.login("INBOX"), house.login("INBOX")
+    asked: list[int] = []
+    changed = type(house.mailbox).changed
+
+    async def changes(mailbox: LocalMailbox, folder_id: int, since: int, uidnext: int) -> Changes:
+        asked.append(since)
+        return await changed(mailbox, folder_id, since, uidnext)
+
+    monkeypatch.setattr(type(house.mailbox), "changed", changes)
+    assert a.ask("STORE 1:2 +FLAGS.SILENT (\\Seen)") == ["t OK STORE completed"]
+    assert a.ask("UID STORE 2 -FLAGS (\\Seen)") == ["* 2 FETCH (UID 2 FLAGS (\\Recent))", "t OK STORE completed"]
+    assert a.ask("NOOP") == ["t OK NOOP completed"]
+    assert not asked
+    assert b.ask("STORE 1 +FLAGS.SILENT (\\Flagged)")[-1] == "t OK STORE completed"
+    assert asked, "the other session was told of none of it"
+    assert a.ask("NOOP") == ["* 1 FETCH (FLAGS (\\Seen \\Flagged \\Recent))", "t OK NOOP completed"]
 
 
 def test_recent_belongs_to_one_session_only(house: House) -> None:
