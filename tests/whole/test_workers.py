@@ -17,6 +17,7 @@ import pytest
 
 from fe_twisted.app.cli.reload import workers_of
 from tests.whole.daemon import OFFSETS, Daemon, simple, until
+from tests.whole.wire import Imap
 
 
 @pytest.fixture
@@ -69,6 +70,22 @@ def test_connections_are_shared_and_mail_is_one(pair: Daemon) -> None:
     clients[0].logout()
     pair.stop()
     assert all(gone(pid) for pid in map(int, re.findall(r"worker\.ready .*pid=(\d+)", pair.log())))
+
+
+def test_names_subscriptions_and_annotations_are_told_in_every_worker(pair: Daemon) -> None:
+    """NOTIFY of what has no folder's modseq: it comes over the link, whoever made the change."""
+    owner = pair.owner()
+    with Imap(pair, owner) as client, Imap(pair, owner) as other:
+        other.ask(b"CREATE Before")
+        client.ask(b"NOTIFY SET (personal (MailboxName SubscriptionChange ServerMetadataChange))")
+        for command, told in (
+            (b"RENAME Before After", b'* LIST (\\HasNoChildren) "/" After ("OLDNAME" (Before))'),
+            (b"SUBSCRIBE After", b'* LIST (\\HasNoChildren \\Subscribed) "/" After'),
+            (b'SETMETADATA "" (/private/comment "x")', b'* METADATA "" /private/comment'),
+        ):
+            other.ask(command)
+            assert client.line() == told
+    pair.stop()
 
 
 def test_a_worker_that_dies_is_started_again(pair: Daemon) -> None:
