@@ -28,6 +28,11 @@ MAX_SPANS = 512
 KEPT = 4096
 LOOK = 1024
 
+#: Rows of one folder that are read at most for one question, and about as many are kept: of a change that logs more than SCATTERED ranges
+#: it is asked whether there are more.  To look at all messages takes less then.
+MAX_ROWS = 65_536
+SCATTERED = 64
+
 
 def log_touched(connection: apsw.Connection, folder_id: int, modseq: int, uids: Ranges) -> None:
     """These messages got this modseq, the folder's latest.
@@ -39,6 +44,12 @@ def log_touched(connection: apsw.Connection, folder_id: int, modseq: int, uids: 
         "INSERT INTO touched(folder_id, modseq, first, last) VALUES(?, ?, ?, ?)", [(folder_id, modseq, first, last) for first, last in uids]
     )
     prune_log(connection, folder_id, modseq)
+    if len(uids) > SCATTERED:
+        oldest = connection.execute(
+            "SELECT modseq FROM touched WHERE folder_id = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder_id, MAX_ROWS)
+        ).get
+        if oldest is not None:
+            _forget(connection, folder_id, oldest)
 
 
 def prune_log(connection: apsw.Connection, folder_id: int, modseq: int) -> None:
@@ -50,8 +61,12 @@ def prune_log(connection: apsw.Connection, folder_id: int, modseq: int) -> None:
         return
     logged_since = int(connection.execute("SELECT logged_since FROM folders WHERE id = ?", (folder_id,)).get)
     if modseq - logged_since >= KEPT + LOOK:
-        connection.execute("DELETE FROM touched WHERE folder_id = ? AND modseq <= ?", (folder_id, modseq - KEPT))
-        connection.execute("UPDATE folders SET logged_since = ? WHERE id = ?", (modseq - KEPT, folder_id))
+        _forget(connection, folder_id, modseq - KEPT)
+
+
+def _forget(connection: apsw.Connection, folder_id: int, upto: int) -> None:
+    connection.execute("DELETE FROM touched WHERE folder_id = ? AND modseq <= ?", (folder_id, upto))
+    connection.execute("UPDATE folders SET logged_since = ? WHERE id = ?", (upto, folder_id))
 
 
 def touched_since(connection: apsw.Connection, folder: FolderRow, since: int, most: int = -1) -> Ranges | None:
@@ -63,11 +78,12 @@ def touched_since(connection: apsw.Connection, folder: FolderRow, since: int, mo
         return ()
     if since < folder.logged_since:
         return ((1, UID_MASK),)
+    limit = most if most >= 0 else MAX_ROWS
     logged: list[Any] = connection.execute(
-        "SELECT first, last FROM touched WHERE folder_id = ? AND modseq > ? LIMIT ?", (folder.id, since, most + 1 if most >= 0 else -1)
+        "SELECT first, last FROM touched WHERE folder_id = ? AND modseq > ? LIMIT ?", (folder.id, since, limit + 1)
     ).fetchall()
-    if 0 <= most < len(logged):
-        return None
+    if len(logged) > limit:
+        return None if most >= 0 else ((1, UID_MASK),)
     return coarse(joined(sorted(logged)), MAX_SPANS)
 
 

@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from fe_twisted.storage.mailbox import touched, view
 from fe_twisted.storage.mailbox.api import Changes
 from fe_twisted.storage.mailbox.local import LocalMailbox
+from fe_twisted.storage.mailbox.rows import folder_of
+from fe_twisted.storage.mailbox.schema import UID_MASK
 from fe_twisted.storage.mailbox.touched import coarse
 from tests.storage.mailbox.driving import run
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail, rows
@@ -52,6 +54,32 @@ def test_nothing_is_kept_longer_because_messages_are_removed(mailbox: LocalMailb
         else:
             run(mailbox.move(inbox, ((uid, uid),), "Archive"))
         assert mailbox._reader.execute("SELECT count(*) FROM touched WHERE folder_id = ?", (inbox,)).get <= 6
+    expect(mailbox)
+
+
+def test_scattered_changes_fill_nothing(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the file nor, when somebody asks for all of them, the memory."""
+    monkeypatch.setattr(touched, "MAX_ROWS", 20)
+    monkeypatch.setattr(touched, "SCATTERED", 3)
+    add(mailbox, *map(mail, range(12)))
+    inbox = folder_id(mailbox)
+    for turn in range(12):
+        run(mailbox.store(inbox, tuple((uid, uid) for uid in range(1 + turn % 2, 12, 2)), "add", frozenset({f"k{turn}"})))
+        assert logged(mailbox) <= 20
+        expect(mailbox)
+
+
+def test_a_long_log_is_not_read_as_a_whole(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(mailbox, *map(mail, range(12)))
+    inbox = folder_id(mailbox)
+    for uid in range(1, 12, 2):
+        run(mailbox.store(inbox, ((uid, uid),), "add", frozenset({"k"})))
+    monkeypatch.setattr(touched, "MAX_ROWS", 4)
+    monkeypatch.setattr(view, "FEW_LOGGED", 2)
+    folder = folder_of(mailbox._reader, inbox)
+    assert folder is not None
+    assert touched.touched_since(mailbox._reader, folder, folder.modseq - 4) == ((5, 5), (7, 7), (9, 9), (11, 11))
+    assert touched.touched_since(mailbox._reader, folder, folder.modseq - 5) == ((1, UID_MASK),)
     expect(mailbox)
 
 
