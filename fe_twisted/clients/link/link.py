@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from fe_twisted.base import errors, log
 from fe_twisted.base.clock import Clock
+from fe_twisted.base.patience import spent as patience_spent
 from fe_twisted.clients.link.conversation import Conversation, LinkLost, Listener
 from fe_twisted.protocols.cluster.handshake import Refusal
 from fe_twisted.protocols.cluster.streams import Buffer
@@ -126,7 +127,7 @@ class Link:
         self._greeters.append(greeter)
 
     async def conversation(self, patience: float | None = None) -> Conversation:
-        """The connection, waited for if there is none.
+        """The connection, waited for if there is none; what one answer waited in vain before counts (:mod:`fe_twisted.base.patience`).
 
         :param patience: seconds, if not the link's own.
         :raises PrimaryAway: there was none within the patience.
@@ -135,12 +136,18 @@ class Link:
             return self._conversation
         if not self._running:
             raise errors.PrimaryAway(reason="the link is not running")
-        seconds = self._patience if patience is None else patience
+        spent = patience_spent()
+        seconds = spent.left(self._patience if patience is None else patience)
         waiting: Deferred[Conversation] = Deferred()
         self._waiting.append(waiting)
         timer: Any = self._clock.callLater(seconds, self._impatient, waiting, seconds)
         try:
-            return await waiting
+            conversation = await waiting
+            spent.seconds = 0.0
+            return conversation
+        except errors.PrimaryAway:
+            spent.seconds += seconds
+            raise
         finally:
             if timer.active():
                 timer.cancel()

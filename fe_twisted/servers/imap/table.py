@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from fe_twisted.base import log
+from fe_twisted.base import log, patience
 from fe_twisted.base.errors import MailError, Ours, UidRequired
 from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.servers.imap import (
@@ -118,6 +118,9 @@ async def execute(session: Session, command: Command) -> Reply:
         return for_error(UidRequired(), session.wire.id)
     # Sequence numbers in the command are those that the client knew when it wrote them, so nothing may be renumbered yet.
     unnumbered = command.uid and not names_numbers(command)
+    patience.begin()
+    if command.name == "LOGOUT":  # nothing is worth waiting for any more
+        return await _attempt(session, command, entry.run(session, command))
     if is_behind(session, expunges=unnumbered):
         await _attempt(session, command, synchronise(session, expunges=unnumbered, uid=command.uid))
     reply = await _attempt(session, command, entry.run(session, command))

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from fe_twisted.base import errors
+from fe_twisted.base import errors, patience
 from fe_twisted.clients.link.conversation import Conversation, LinkLost, Listener, error_of, name_of
 from fe_twisted.clients.link.link import ATTEMPT, MOST, REPEATS, Link
 from fe_twisted.protocols.cluster.connection import Answering, Called
@@ -203,6 +203,61 @@ def test_without_a_connection_a_question_waits_as_long_as_its_patience(primary: 
     pass_(clock, 5)
     primary.answer(b"answer")
     assert patient == [b"answer"]
+    link.stop()
+
+
+def test_one_answer_waits_once_however_often_it_has_to_ask(primary: Primary, clock: Clock) -> None:
+    """Found with a session that had news: a NOOP was answered after three times the patience."""
+    primary.refuse = True
+    link = link_to(primary, patience=10.0)
+    given_up: list[float] = []
+
+    async def command() -> bytes:
+        patience.begin()
+        while True:
+            try:
+                return await link.ask("status", BOX, [b"question"])
+            except errors.PrimaryAway:
+                given_up.append(clock.seconds())
+
+    answer: list[Any] = []
+    Deferred.fromCoroutine(command()).addBoth(answer.append)
+    pass_(clock, 11.2)
+    assert [round(each, 1) for each in given_up] == [10.0, 10.5, 11.0], "but never without a pause"
+    primary.refuse = False
+    pass_(clock, 10)
+    primary.answer(b"answer")
+    assert answer == [b"answer"]
+    primary.refuse = True
+    other = ask(link)
+    primary.hang_up()
+    pass_(clock, 9.5)
+    assert not other, "another answer has all its time"
+    link.stop()
+    assert not clock.getDelayedCalls()
+
+
+def test_after_a_connection_the_patience_begins_anew(primary: Primary, clock: Clock) -> None:
+    """What goes on for long may lose its connection more than once."""
+    primary.refuse = True
+    link = link_to(primary, patience=10.0)
+    answer: list[Any] = []
+
+    async def command() -> bytes:
+        patience.begin()
+        with pytest.raises(errors.PrimaryAway):
+            await link.ask("status", BOX, [b"question"])
+        primary.refuse = False
+        await link.conversation(30.0)
+        primary.refuse = True
+        primary.hang_up()
+        return await link.ask("status", BOX, [b"question"])
+
+    Deferred.fromCoroutine(command()).addBoth(answer.append)
+    pass_(clock, 10 + 9.5)
+    assert not answer
+    pass_(clock, 10)
+    assert isinstance(answer[0].value, errors.PrimaryAway)
     link.stop()
 
 

@@ -152,3 +152,20 @@ def test_notify_owes_it_when_a_command_was_to_tell_it(house: House, monkeypatch:
     house.clock.advance(AGAIN)
     assert client.take() == b""
     assert errors == []
+
+
+def test_logout_waits_for_nobody(house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Any]) -> None:
+    """Found with a session that had news while the primary was away: its goodbye took a minute."""
+    client = house.login("INBOX")
+    asked: list[str] = []
+    changes = house.mailbox.changes
+
+    async def ask(*arguments: Any, **named: Any) -> Any:
+        asked.append("changes")
+        return await changes(*arguments, **named)
+
+    monkeypatch.setattr(house.mailbox, "changes", ask)
+    run(house.mailbox.append("INBOX", [NewMessage(mail(1))]))
+    client.send(b"l LOGOUT\r\n")
+    assert client.lines() == ["* BYE logging out", "l OK LOGOUT completed"]
+    assert asked == [] and errors == []
