@@ -41,7 +41,8 @@ KEY = 16
 _MAX_ID = 2**32 - 1
 _MAX_INTEGER = 2**63 - 1
 _MAX_KEYWORDS = 256
-_MAX_KEYWORD = 1000
+#: The line of a command with which one could be made before there was a limit (fe_twisted.storage.mailbox.api.MAX_KEYWORD).
+_MAX_KEYWORD = 65_536
 _MAX_TEXT = 1000
 _METHOD = re.compile(r"\A[a-z][a-z_]{0,39}\Z")
 _MAILBOX = re.compile(r"\A(?:[0-9a-f]{24})?\Z")

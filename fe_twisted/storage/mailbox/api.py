@@ -32,6 +32,8 @@ SYSTEM_FLAGS: dict[str, int] = {
 FIRST_KEYWORD_BIT = 5
 #: SQLite integers are signed 64 bit, so bits 5 … 62 are keywords.
 MAX_KEYWORDS = 58
+#: Characters of one of them: every process that has the mailbox open is told all of them together.
+MAX_KEYWORD = 255
 
 #: Octets of a message above which its content is read in pieces.
 LARGE = 1024 * 1024

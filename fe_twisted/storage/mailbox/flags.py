@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import apsw
 
 from fe_twisted.base.errors import LimitReached
-from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, MAX_KEYWORDS, SYSTEM_FLAGS
+from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, MAX_KEYWORD, MAX_KEYWORDS, SYSTEM_FLAGS
 
 _SYSTEM = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
 
@@ -29,7 +29,7 @@ def mask_of(names: Iterable[str], keywords: Iterable[str]) -> int:
 def make_mask(connection: apsw.Connection, names: Iterable[str]) -> int:
     """The mask of the names; new keywords get a bit of their own.
 
-    :raises LimitReached: the mailbox has no bit left (58 different keywords).
+    :raises LimitReached: the mailbox has no bit left (58 different keywords), or a new one is too long.
     """
     mask = 0
     for name in sorted(names):
@@ -42,6 +42,8 @@ def _keyword(connection: apsw.Connection, name: str) -> int:
     number = connection.execute("SELECT number FROM keywords WHERE name = ?", (name,)).get
     if number is not None:
         return int(number)
+    if len(name) > MAX_KEYWORD:
+        raise LimitReached(f"a keyword is longer than {MAX_KEYWORD} characters")
     count = int(connection.execute("SELECT count(*) FROM keywords").get)
     if count >= MAX_KEYWORDS:
         raise LimitReached(f"too many different keywords, a mailbox has room for {MAX_KEYWORDS}")

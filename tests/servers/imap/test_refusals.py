@@ -12,7 +12,7 @@ from fe_twisted.base import errors
 from fe_twisted.protocols.imap.arguments import COMMANDS, UID_COMMANDS
 from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.servers.imap.table import TABLE
-from fe_twisted.storage.mailbox.api import MAX_KEYWORDS, NewMessage
+from fe_twisted.storage.mailbox.api import MAX_KEYWORD, MAX_KEYWORDS, NewMessage
 from fe_twisted.storage.mailbox.folders import MAX_LEVEL_OCTETS, MAX_LEVELS
 from tests.protocols.imap.test_places import SAMPLES
 from tests.servers.imap.house import Client, House, mail
@@ -57,11 +57,10 @@ REFUSED: tuple[tuple[tuple[str, ...], bytes | str, str], ...] = (
     ((), "APPEND INBOX {0+}\r\n", "NO an empty message"),
     ((), "REPLACE 1 INBOX {999999999}", "NO [TOOBIG]"),
     ((), "GETQUOTA x", "NO [NONEXISTENT]"),
-    ((), "GETQUOTAROOT Nowhere", "NO [NONEXISTENT]"),
     ((), "GETMETADATA Nowhere /private/comment", "NO [NONEXISTENT]"),
     ((), 'SETMETADATA Nowhere (/private/comment "x")', "NO [NONEXISTENT]"),
     ((), 'SETMETADATA "" (/shared/admin "x")', "NO [NOPERM]"),
-    ((), b"SETMETADATA INBOX (/private/a ~{65537+}\r\n%b)" % (b"x" * 65_537), "BAD [TOOBIG]"),
+    ((), b"SETMETADATA INBOX (/private/a ~{65537+}\r\n%b)" % (b"x" * 65_537), "NO [METADATA MAXSIZE 65536]"),
     ((), "NOTIFY SET (PERSONAL (AnnotationChange MessageNew MessageExpunge))", "NO [BADEVENT (MessageNew"),
     ((), "COMPRESS LZ4", "NO [CANNOT]"),
     (("ENABLE UIDONLY", "SELECT INBOX"), "FETCH 1 FLAGS", "BAD [UIDREQUIRED]"),
@@ -84,6 +83,8 @@ REFUSED: tuple[tuple[tuple[str, ...], bytes | str, str], ...] = (
     (("EXAMINE INBOX",), "UID EXPUNGE 1", "NO [READ-ONLY]"),
     (("EXAMINE INBOX",), b"REPLACE 1 INBOX " + MESSAGE, "NO [READ-ONLY]"),
     (("SELECT INBOX",), "STORE 1 +FLAGS (" + " ".join(f"k{number}" for number in range(MAX_KEYWORDS + 1)) + ")", "NO [LIMIT]"),
+    (("SELECT INBOX",), f"STORE 1 +FLAGS ({'k' * (MAX_KEYWORD + 1)})", "NO [LIMIT]"),
+    (("SELECT INBOX",), b"APPEND INBOX (%b) " % (b"k" * (MAX_KEYWORD + 1)) + MESSAGE, "NO [LIMIT]"),
     (("SELECT INBOX",), "STORE 1:2 (UNCHANGEDSINCE 1) +FLAGS (x)", "OK [MODIFIED 1:2]"),
     (("SELECT INBOX",), "FETCH 9 FLAGS", "BAD no message has such a number"),
     (("SELECT INBOX",), "FETCH 1:* FLAGS (CHANGEDSINCE 1 VANISHED)", "BAD "),

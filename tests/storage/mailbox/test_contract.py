@@ -18,7 +18,7 @@ from fe_twisted.protocols.imap.search import All, And, Body, Compare, Date, Date
 from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.protocols.mime import parse
 from fe_twisted.protocols.mime.section import summary
-from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, LARGE, SEEN, Column, Mailbox, NewMessage
+from fe_twisted.storage.mailbox.api import DELETED, FLAGGED, LARGE, MAX_KEYWORD, SEEN, Column, Mailbox, NewMessage
 from fe_twisted.storage.mailbox.direct import DirectMailbox, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
@@ -226,6 +226,19 @@ def test_watchers_hear_of_names_subscriptions_and_annotations(mailbox: Mailbox) 
         heard.clear()
         run(change())
         assert (0, 0) in heard
+
+
+def test_long_keywords(mailbox: Mailbox) -> None:
+    add(mailbox, mail(1))
+    inbox = folder_id(mailbox)
+    longest = "k" * MAX_KEYWORD
+    run(mailbox.store(inbox, ((1, 1),), "add", frozenset({longest})))
+    with pytest.raises(LimitReached):
+        run(mailbox.store(inbox, ((1, 1),), "add", frozenset({longest + "k"})))
+    with pytest.raises(LimitReached):
+        run(mailbox.append("INBOX", [NewMessage(mail(2), frozenset({"x" * 60_000}))]))
+    run(mailbox.store(inbox, ((1, 1),), "add", frozenset({"short"})))
+    assert mailbox.keywords() == (longest, "short")
 
 
 def test_folder_tree(mailbox: Mailbox) -> None:

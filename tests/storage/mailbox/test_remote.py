@@ -21,6 +21,7 @@ from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
 from fe_twisted.storage.mailbox.remote import METHODS, RemoteMailbox, open_remote
+from fe_twisted.storage.mailbox.rows import Outcome
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, nothing_waits, run
 from tests.storage.mailbox.linked import Network, hosting
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail, rows
@@ -236,6 +237,19 @@ def test_what_flags_mean_is_known_before_a_row_with_them(world: World) -> None:
         return [mailbox.keywords() async for batch in mailbox.fetch(inbox, ALL, ["flags"])]
 
     assert run(names()) == [("$Word",)]
+    run(mailbox.close())
+
+
+def test_a_keyword_of_an_older_file_may_be_long(world: World) -> None:
+    """There was no limit once; what is told of such a mailbox must not end the link, which belongs to everybody."""
+    local = run(open_mailbox(world.files, ID, KEY, at_once, world.clock, nothing_waits))
+    run(local._write(lambda connection: Outcome(connection.execute("INSERT INTO keywords VALUES(0, ?)", ("k" * 65_000,)).get)))
+    run(local.close())
+    mailbox = world.open()
+    add(mailbox, mail(1))
+    run(mailbox.store(folder_id(mailbox), ALL, "add", frozenset({"new"})))
+    assert mailbox.keywords() == ("k" * 65_000, "new")
+    assert len(world.network.cables) == 1
     run(mailbox.close())
 
 
