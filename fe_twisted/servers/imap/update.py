@@ -13,7 +13,7 @@ from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.servers.imap.reply import Ended
 from fe_twisted.servers.imap.session import Session
 from fe_twisted.servers.imap.view import View
-from fe_twisted.storage.mailbox.api import SYSTEM_FLAGS
+from fe_twisted.storage.mailbox.api import MAX_KEYWORDS, SYSTEM_FLAGS
 
 #: Messages that are told of in one block, so that what is made for them stays in the processor's cache.
 _TOLD_AT_ONCE = 500
@@ -148,8 +148,10 @@ def announce_keywords(session: Session, view: View) -> None:
 
 
 def write_flags(session: Session, view: View) -> None:
-    r"""Which flags there are, and which of them last; ``\*``: new keywords may be made."""
-    names = [*SYSTEM_FLAGS, *session.mailbox.keywords()]
-    permanent = [] if view.read_only else [*names, "\\*"]
+    r"""Which flags there are, and which of them last; ``\*``: new keywords may be made, while there is room for another."""
+    keywords = session.mailbox.keywords()
+    names = [*SYSTEM_FLAGS, *keywords]
+    more = ["\\*"] if len(keywords) < MAX_KEYWORDS else []
+    permanent = [] if view.read_only else [*names, *more]
     session.wire.write(responses.flags(names))
     session.wire.write(responses.untagged("OK", "flags that last", code=f"PERMANENTFLAGS ({' '.join(permanent)})"))

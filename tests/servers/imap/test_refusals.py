@@ -246,3 +246,18 @@ def test_without_a_mailbox(client: Client, name: str) -> None:
     }  # fmt: skip
     answer = client.ask(_octets(ONE_EACH[name]))[-1]
     assert (answer == "t BAD select a mailbox first") == (command in selected_only), answer
+
+
+def test_no_new_keywords_are_promised_when_there_is_no_room(house: House) -> None:
+    client = house.login()
+    keywords = [f"k{number:02}" for number in range(MAX_KEYWORDS)]
+    client.ask(b"APPEND INBOX " + MESSAGE)
+    assert "\\*)]" in permanent(client.ask("SELECT INBOX"))
+    assert "k56 \\*)]" in permanent(client.ask(f"STORE 1 +FLAGS ({' '.join(keywords[:-1])})"))
+    assert "k57)]" in permanent(client.ask(f"STORE 1 +FLAGS ({keywords[-1]})"))
+    assert "k57)]" in permanent(client.ask("SELECT INBOX"))
+
+
+def permanent(answer: list[str]) -> str:
+    (line,) = [line for line in answer if "PERMANENTFLAGS" in line]
+    return line
