@@ -247,12 +247,12 @@ def in_snapshot(connection: apsw.Connection, question: Callable[[], T]) -> T:
     connection.execute("BEGIN")
     try:
         found = question()
+        connection.execute("COMMIT")
     except BaseException:
-        # Once a damaged page was met, COMMIT fails, and would hide what went wrong.
+        # Not COMMIT, which fails once a damaged page was met: who asks next would be answered from this snapshot, and so on for ever.
         with contextlib.suppress(apsw.Error):
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
     return found
 
 

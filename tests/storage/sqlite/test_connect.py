@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -17,6 +19,7 @@ from fe_twisted.storage.sqlite.connect import (
     WrongKey,
     connect,
     header,
+    in_snapshot,
     mapped,
     migrate,
     storage_errors,
@@ -312,3 +315,21 @@ def test_errors_are_mapped(error: Exception, ours: type[errors.MailError]) -> No
 def test_other_exceptions_pass() -> None:
     with pytest.raises(KeyError), storage_errors():
         raise KeyError("x")
+
+
+def test_a_snapshot_ends_whatever_happens(tmp_path: Path) -> None:
+    """Else every later question would be answered from it."""
+    with contextlib.closing(connect(tmp_path / "box", key=KEY, create=True)) as connection:
+        with pytest.raises(ZeroDivisionError):
+            in_snapshot(connection, lambda: 1 / 0)
+        assert not connection.in_transaction
+
+        def trace(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+            if sql == "COMMIT":
+                raise apsw.CorruptError
+            return True
+
+        connection.exec_trace = trace
+        with pytest.raises(apsw.CorruptError):
+            in_snapshot(connection, lambda: connection.execute("SELECT 1").get)
+        assert not connection.in_transaction
