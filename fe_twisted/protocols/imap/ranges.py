@@ -293,7 +293,7 @@ class UidList:
         at = bisect_right(self._starts, min(uids)) - 1
         if at >= 0 and max(uids) <= self._ends[at]:  # all in one run
             shift = self._before[at] + 1 - self._starts[at]
-            return [uid + shift for uid in uids]
+            return [uid + shift for uid in uids] if shift else [*uids]
         for uid in uids:
             if not low <= uid <= high:
                 at = bisect_right(self._starts, uid) - 1

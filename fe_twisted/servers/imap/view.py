@@ -2,12 +2,13 @@ r"""What one session has been told of its selected folder: the only place where 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import cast
 
 from fe_twisted.base.errors import BadSyntax, UidRequired
 from fe_twisted.protocols.imap.commands import SAVED, SequenceSet
-from fe_twisted.protocols.imap.ranges import UidList, contains, resolve, subtract, union
+from fe_twisted.protocols.imap.ranges import UidList, intersect, resolve, subtract, union
 from fe_twisted.protocols.imap.render import flag_list
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT, SYSTEM_FLAGS, Changes, Mailbox, Selected, Stored
@@ -113,12 +114,12 @@ class View:
             if len(rendered) > _MOST_RENDERED:
                 rendered.clear()
         lists = cast("list[bytes]", made)
-        recent = self.recent
-        if recent and uids[-1] >= recent[0][0]:
-            for at, uid in enumerate(uids):
-                if contains(recent, uid):
-                    flags = lists[at]
-                    lists[at] = flags[:-1] + (b" \\Recent)" if len(flags) > 2 else b"\\Recent)")
+        if self.recent and uids[-1] >= self.recent[0][0]:
+            for low, high in intersect(self.recent, ((uids[0], uids[-1]),)):
+                first, behind = bisect_left(uids, low), bisect_right(uids, high)
+                lists[first:behind] = [
+                    flags[:-1] + (b" \\Recent)" if len(flags) > 2 else b"\\Recent)") for flags in lists[first:behind]
+                ]
         return lists
 
     def names(self, mask: int) -> list[str]:
