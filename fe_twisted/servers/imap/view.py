@@ -117,9 +117,7 @@ class View:
         if self.recent and uids[-1] >= self.recent[0][0]:
             for low, high in intersect(self.recent, ((uids[0], uids[-1]),)):
                 first, behind = bisect_left(uids, low), bisect_right(uids, high)
-                lists[first:behind] = [
-                    flags[:-1] + (b" \\Recent)" if len(flags) > 2 else b"\\Recent)") for flags in lists[first:behind]
-                ]
+                lists[first:behind] = [flags[:-1] + (b" \\Recent)" if len(flags) > 2 else b"\\Recent)") for flags in lists[first:behind]]
         return lists
 
     def names(self, mask: int) -> list[str]:

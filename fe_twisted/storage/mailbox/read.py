@@ -16,6 +16,8 @@ from fe_twisted.storage.mailbox.schema import UID_MASK
 
 #: A batch ends at this many rows, or once it holds this many octets of headers and contents.
 BATCH_ROWS = 500
+#: At this many rows, where none of the columns has more than a few octets.
+BATCH_LIGHT = 2_000
 BATCH_OCTETS = 256 * 1024
 
 #: A column of long values that are short as a rule: how many rows are read at once, and up to how many octets a value is short.  What they
@@ -41,6 +43,7 @@ _EXPRESSION: dict[Column, str] = {
     "content": "NULL",
 }
 _IN_MESSAGES = frozenset({"size", "envelope", "bodystructure", "body", "parts", "emailid", "threadid"})
+_LIGHT = frozenset({"uid", "flags", "modseq", "size", "internaldate", "savedate", "emailid", "threadid"})
 _LONG = frozenset({"header", "summary", "content"})
 #: A body that is read in pieces has a coding of at least 4 (content.IN_PIECES); its message has a number for a content.
 _CONTENT = (
@@ -57,6 +60,7 @@ class _Plan(NamedTuple):
         message is put together from.
     :param some: that for no more than ``most`` of them, or None, without what a whole message is put together from; values that are not
         short are NULL.
+    :param rows: how many make a batch.
     :param width: how many columns.
     :param uid: where the UID is.
     :param content: where the content is among them, or -1.
@@ -67,6 +71,7 @@ class _Plan(NamedTuple):
     sql: str
     some: str | None
     most: int
+    rows: int
     width: int
     uid: int
     content: int
@@ -97,7 +102,7 @@ def read_rows(
                 following, room, long = _short(connection, plan, some, (low, high, changed_since), batch, room)
                 if long and len(batch) - before < plan.most // 2:
                     some = None  # they are no exception, and what comes behind one is read in vain
-            if batch and (long or room <= 0 or len(batch) >= BATCH_ROWS):
+            if batch and (long or room <= 0 or len(batch) >= plan.rows):
                 yield [_repair(row, plan.repairs) for row in batch] if plan.repairs else batch
                 batch, room = [], octets
             if not following:
@@ -138,15 +143,15 @@ def _plan(columns: tuple[Column, ...]) -> _Plan:
     values = ", ".join([_EXPRESSION[column] for column in (columns if "uid" in columns else (*columns, "uid"))])
     select = f"SELECT {values}{_CONTENT if whole else ''} FROM entries e{joins} WHERE "
     sql = select + "e.id BETWEEN ? AND ? AND e.modseq > ? ORDER BY e.id"
-    most = min([BATCH_ROWS, *(_AT_ONCE[columns[position]][0] for position in sized if columns[position] in _AT_ONCE)])
+    rows = BATCH_LIGHT if _LIGHT.issuperset(columns) else BATCH_ROWS
+    most = min([rows, *(_AT_ONCE[columns[position]][0] for position in sized if columns[position] in _AT_ONCE)])
     some = None if whole else sql + f" LIMIT {most}"
     for column, (_, octets) in _AT_ONCE.items():
         if some and column in columns:
             value = _EXPRESSION[column]
             some = some.replace(value, f"CASE WHEN length({value}) <= {octets} THEN {value} END", 1)
-    return _Plan(
-        select + "e.id = ?", sql, some, most, len(columns), uid, columns.index("content") if whole else -1, sized, _repairs(columns)
-    )
+    content = columns.index("content") if whole else -1
+    return _Plan(select + "e.id = ?", sql, some, most, rows, len(columns), uid, content, sized, _repairs(columns))
 
 
 def _short(
@@ -177,7 +182,7 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
             for position in plan.sized:
                 value = values[position]
                 room -= len(value) if isinstance(value, bytes) else 0
-            if room <= 0 or len(batch) >= BATCH_ROWS:
+            if room <= 0 or len(batch) >= plan.rows:
                 return int(row[plan.uid]) + 1, room
         return 0, room
     finally:

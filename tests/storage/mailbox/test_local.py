@@ -284,8 +284,8 @@ def test_rows_of_many_ranges_come_in_few_batches(mailbox: LocalMailbox) -> None:
     async def fetched(columns: tuple[Column, ...]) -> list[list[Row]]:
         return [batch async for batch in mailbox.fetch(folder_id(mailbox), odd, columns)]
 
-    asked: tuple[tuple[Column, ...], ...] = (("uid",), ("flags", "uid"), ("uid", "header"), ("content", "uid"))
-    for columns in asked:
+    asked: dict[tuple[Column, ...], int] = {("uid",): 1, ("flags", "uid"): 1, ("uid", "header"): 2, ("content", "uid"): 2}
+    for columns, number in asked.items():
         batches = run(fetched(columns))
         assert [row[columns.index("uid")] for batch in batches for row in batch] == list(range(1, 1_204, 2))
-        assert len(batches) == 2
+        assert len(batches) == number

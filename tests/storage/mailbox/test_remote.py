@@ -302,9 +302,9 @@ def test_a_fetch_goes_on_behind_the_last_row_that_came(world: World) -> None:
         return found
 
     wanted = [*range(1, 6), *range(100, 2600)]
-    found = world.drive(fetch(["uid", "flags"], 4))
+    found = world.drive(fetch(["uid", "envelope"], 4))
     assert [row[0] for row in found] == wanted and len(world.network.cables) == 4
-    found = world.drive(fetch(["size"], 8))
+    found = world.drive(fetch(["envelope"], 8))
     assert [len(row) for row in found] == [1] * len(wanted), "a UID that was not asked for is not given"
     run(mailbox.close())
 
