@@ -108,6 +108,8 @@ class FetchPlan:
         finds what it needs.
     :param flags_at: where the flag mask is in the row, or None.
     :param cuts: header fields: where in the row they are cut from, and how.
+    :param whole: where in the row the message as a whole is, if that is the last item and ends the response; the template ends before it.
+        The other way it would be copied once more.
     :param writers: make the other items from a row.
     """
 
@@ -117,6 +119,7 @@ class FetchPlan:
     picked: tuple[int, ...]
     flags_at: int | None
     cuts: tuple[tuple[int, _Cut], ...]
+    whole: int | None
     writers: tuple[_Write, ...]
 
     def render(self, rows: Sequence[Row], numbers: Sequence[int | None], flags: Flags) -> list[Piece]:
@@ -138,6 +141,8 @@ class FetchPlan:
         for at, cut_all in self.cuts:
             found = cut_all(columns[at + 2])
             columns += [[*map(len, found)], found]
+        if self.whole is not None:
+            return self._whole(columns, columns[self.whole + 2])
         if not self.writers:
             values: list[Any] = [None] * (len(self.picked) * len(rows))
             for first, at in enumerate(self.picked):
@@ -154,6 +159,15 @@ class FetchPlan:
                 made += write(row)
                 made.append(b" ")
             made[-1] = b")\r\n"
+        return made
+
+    def _whole(self, columns: list[Sequence[Any]], contents: Sequence[bytes | int]) -> list[Piece]:
+        """The responses that end with the message as a whole."""
+        sent: list[Piece] = [content if isinstance(content, bytes) else Unread(content, 0, content & _SIZE) for content in contents]
+        columns.append([len(piece) if isinstance(piece, bytes) else piece.end for piece in sent])
+        made: list[Piece] = [b")\r\n"] * (3 * len(sent))
+        made[::3] = map(self.template.__mod__, zip(*[columns[at] for at in self.picked], strict=True))
+        made[1::3] = sent
         return made
 
 
@@ -175,7 +189,10 @@ def compile_items(
     columns: dict[str, int] = {"uid": 0}
     words: list[bytes] = []
     picked = [2 if uid_only else 0]  # the UID, or the sequence number
-    together = all(item.name in _TEMPLATES or _is_fields(item) for item in wanted)
+    others = [item for item in wanted if item.name not in _TEMPLATES]
+    fields_only = all(map(_is_fields, others))
+    whole_only = len(others) == 1 and _is_whole(others[0])
+    whole: int | None = None
     cuts: list[tuple[int, _Cut]] = []
     labels: list[bytes] = []
     writers: list[_Write] = []
@@ -185,17 +202,20 @@ def compile_items(
             at = columns.setdefault(column, len(columns))
             words.append(word)
             picked.append(1 if column == "flags" else at + 2)
-        elif together and item.section is not None:
+        elif whole_only:
+            whole = columns.setdefault("content", len(columns))
+            labels.append(item.label + b" {%d}\r\n")
+        elif fields_only and item.section is not None:
             cuts.append(_cut(item.section.fields, columns))
             labels.append(item.label.replace(b"%", b"%%") + b" {%d}\r\n%b")
         else:
             writers.append(_writer(item, columns))
     words += labels
-    picked += range(len(columns) + 2, len(columns) + 2 + 2 * len(cuts))
+    picked += range(len(columns) + 2, len(columns) + 2 + 2 * len(cuts) + whole_only)
     template = (b"* %d UIDFETCH (" if uid_only else b"* %d FETCH (") + b" ".join(words)
-    if not writers:
+    if not writers and not whole_only:
         template += b")\r\n"
-    elif words:
+    elif writers and words:
         template += b" "
     return FetchPlan(
         tuple(columns),
@@ -204,6 +224,7 @@ def compile_items(
         tuple(picked),
         columns.get("flags"),
         tuple(cuts),
+        whole,
         tuple(writers),
     )
 
@@ -215,6 +236,11 @@ def _is_fields(item: FetchItem) -> bool:
     """Whether it is fields of the message's own header, whole."""
     section = item.section
     return section is not None and not section.path and section.text == "HEADER.FIELDS" and item.partial is None
+
+
+def _is_whole(item: FetchItem) -> bool:
+    """Whether it is the message, from its first octet to its last."""
+    return item.name in ("BODY[]", "RFC822") and item.partial is None and (_EQUIVALENT.get(item.name) or item.section) == Section()
 
 
 def _cut(names: tuple[str, ...], columns: dict[str, int]) -> tuple[int, _Cut]:

@@ -87,7 +87,7 @@ def fetch_one(session: Session, command: Command) -> Reply | None:
     if not rows:
         return None
     pieces = plan.render(rows, (sequence,), view.flag_lists)
-    if plan.writers and any(isinstance(piece, Unread) for piece in pieces):
+    if "content" in plan.columns and any(isinstance(piece, Unread) for piece in pieces):
         return None
     if is_behind(session, expunges=False):  # now, for what was read may be newer than what was known before
         return None

@@ -105,7 +105,9 @@ def unpack(coding: int, data: bytes) -> bytes:
 
     :raises DamagedFile: the octets cannot be what pack() made.
     """
-    return data if coding == PLAIN else b"".join(_unpacked(coding, data))
+    if coding == PLAIN:
+        return data
+    return _decompressed(data) if coding == ZSTD else b"".join(_unpacked(coding, data))
 
 
 def _unpacked(coding: int, data: Octets) -> Iterator[Octets]:

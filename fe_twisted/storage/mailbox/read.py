@@ -10,7 +10,7 @@ import apsw
 
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Column, Row
-from fe_twisted.storage.mailbox.content import assemble, handle_of
+from fe_twisted.storage.mailbox.content import assemble, handle_of, unpack
 from fe_twisted.storage.mailbox.rows import entry_id, imap_date_of_iso, spans
 from fe_twisted.storage.mailbox.schema import UID_MASK
 
@@ -192,9 +192,12 @@ def _long(connection: apsw.Connection, plan: _Plan, parameters: tuple[int, int, 
 def _put_together(connection: apsw.Connection, plan: _Plan, row: Any) -> Row:
     """The columns, with the content of the message in its place."""
     message, header, coding, body, cut = row[-5:]
-    content = assemble(connection, message, header, coding, body, cut) if body is not None else handle_of(connection, message)
+    if body is None:
+        content: Any = handle_of(connection, message)
+    else:
+        content = assemble(connection, message, header, coding, body, cut) if cut else header + unpack(coding, body)
     at = plan.content
-    return (*row[:at], content, *row[at + 1 : plan.width])
+    return (*row[:at], content) if at + 1 == plan.width else (*row[:at], content, *row[at + 1 : plan.width])
 
 
 def _repairs(columns: Sequence[Column]) -> list[tuple[int, bool]]:
