@@ -47,6 +47,10 @@ RETRY = 5.0
 #: Seconds without a question after which the file is closed: it costs some 280 KB of memory, and opening it again a millisecond.
 REST = 15.0
 
+#: Seconds for which one message after the other is read without looking whether the files still have their names, which costs a twelfth of
+#: such a read.  What is read meanwhile is what was there a moment before.
+MOMENT = 0.001
+
 #: Seconds between two looks for a damaged file with waiting mail, which lies there only when the primary could not read it at once: such a
 #: look costs as much as the one for waiting mail that nearly each command takes.
 ASIDE = 15.0
@@ -82,12 +86,21 @@ class BesideReader(Reader):
         self._learn = learn
         self._paths = [reading.filename + suffix for suffix in ("", "-wal", "-shm")]
         self._files = self._look()
+        self._current = True
+        self._looked_at = self._clock.seconds()
         self._checked: tuple[int, tuple[int, int]] | None = None
 
     @property
     def current(self) -> bool:
         """Whether the files that are open are still those that have their names."""
-        return self._files == self._look()
+        self._looked_at = self._clock.seconds()
+        self._current = self._files == self._look()
+        return self._current
+
+    @property
+    def lately_current(self) -> bool:
+        """The same, as it was no more than a :data:`MOMENT` ago."""
+        return (self._current and 0 <= self._clock.seconds() - self._looked_at < MOMENT) or self.current
 
     async def fetch(
         self, folder_id: int, uids: Ranges, columns: Sequence[Column], *, changed_since: int = 0
@@ -280,7 +293,7 @@ class DirectMailbox(RemoteMailbox):
     def fetch_one(self, folder_id: int, uid: int, columns: Sequence[Column]) -> list[Row] | None:
         """See the interface."""
         here = self._beside
-        if here is None or not here.current:
+        if here is None or not here.lately_current:
             return None
         self._check()
         self._used_at = self._clock.seconds()

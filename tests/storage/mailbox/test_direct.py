@@ -19,7 +19,7 @@ from fe_twisted.protocols.imap.sort import Algorithm, Criterion, SortKey
 from fe_twisted.storage.mailbox import files as files_
 from fe_twisted.storage.mailbox import remote, view, words
 from fe_twisted.storage.mailbox.api import NewMessage
-from fe_twisted.storage.mailbox.direct import ASIDE, REST, RETRY, DirectMailbox, Mode, open_direct
+from fe_twisted.storage.mailbox.direct import ASIDE, MOMENT, REST, RETRY, DirectMailbox, Mode, open_direct
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.remote import METHODS, RemoteMailbox
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, run
@@ -285,6 +285,19 @@ def test_a_file_that_vanished_is_asked_for(world: World) -> None:
     world.clock.advance(RETRY)
     assert run(mailbox.status("INBOX")).messages == 3
     assert asked(world) == [] and mailbox.direct
+    run(mailbox.close())
+
+
+def test_one_message_is_not_read_from_a_file_that_vanished_more_than_a_moment_ago(world: World) -> None:
+    mailbox, inbox = filled(world)
+    assert mailbox.fetch_one(inbox, 1, ["uid"]) == [(1,)]
+    moved = world.files.path(ID).with_suffix(".moved")
+    world.files.path(ID).rename(moved)
+    world.clock.advance(2 * MOMENT)
+    assert mailbox.fetch_one(inbox, 1, ["uid"]) is None
+    assert mailbox.fetch_one(inbox, 1, ["uid"]) is None, "and it is remembered that it is not there"
+    moved.rename(world.files.path(ID))
+    assert mailbox.fetch_one(inbox, 1, ["uid"]) == [(1,)]
     run(mailbox.close())
 
 
