@@ -349,7 +349,8 @@ def collect_orphans(connection: apsw.Connection, limit: int) -> int:
         if connection.execute("SELECT 1 FROM entries WHERE message_id = ?", (message_id,)).get is None:
             _forget(connection, message_id)
         connection.execute("DELETE FROM orphans WHERE message_id = ?", (message_id,))
-    words.settle(connection)
+    if ids:
+        words.settle(connection)
     return len(ids)
 
 
