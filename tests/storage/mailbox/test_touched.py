@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from fe_twisted.storage.mailbox import touched, view
-from fe_twisted.storage.mailbox.api import Changes
-from fe_twisted.storage.mailbox.local import LocalMailbox
-from fe_twisted.storage.mailbox.rows import folder_of
+from fe_twisted.storage.mailbox.api import Changes, NewMessage
+from fe_twisted.storage.mailbox.files import MailboxFiles
+from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
+from fe_twisted.storage.mailbox.rows import folder_of, runs
 from fe_twisted.storage.mailbox.schema import UID_MASK
 from fe_twisted.storage.mailbox.touched import coarse
-from tests.storage.mailbox.driving import run
+from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
 from tests.storage.mailbox.samples import ALL, add, folder_id, mail, rows
+
+#: What bounds the log and the questions, and the least that makes sense.
+LIMITS = {"MAX_RANGES": 1, "MAX_SPANS": 1, "KEPT": 1, "LOOK": 1, "MAX_ROWS": 1, "SCATTERED": 0, "FEW": 0, "FEW_LOGGED": 0}
 
 
 def logged(mailbox: LocalMailbox) -> int:
@@ -92,6 +101,55 @@ def test_many_ranges_become_few(mailbox: LocalMailbox, monkeypatch: pytest.Monke
     run(mailbox.store(inbox, ((2, 2), (4, 4), (7, 8)), "add", frozenset({"three"})))
     assert mailbox._reader.execute("SELECT first, last FROM touched WHERE modseq = 4").fetchall() == [(2, 4), (7, 8)]
     expect(mailbox)
+
+
+uid_sets = st.sets(st.integers(1, 12), min_size=1, max_size=6).map(lambda uids: runs(sorted(uids)))
+steps = st.one_of(
+    st.tuples(st.just("append"), st.integers(1, 4)),
+    st.tuples(st.just("store"), uid_sets, st.sampled_from(["add", "remove", "replace"]), st.sampled_from(["\\Deleted", "k1", "k2"])),
+    st.tuples(st.sampled_from(["copy", "move"]), uid_sets, st.sampled_from(["INBOX", "Archive"])),
+    st.tuples(st.just("expunge"), uid_sets),
+)
+
+
+async def take(mailbox: LocalMailbox, inbox: int, step: Any) -> None:
+    match step:
+        case "append", count:
+            await mailbox.append("INBOX", [NewMessage(mail(number)) for number in range(count)])
+        case "store", uids, action, flag:
+            await mailbox.store(inbox, uids, action, frozenset({flag}))
+        case "copy", uids, target:
+            await mailbox.copy(inbox, uids, target)
+        case "move", uids, target:
+            await mailbox.move(inbox, uids, target)
+        case "expunge", uids:
+            await mailbox.expunge(inbox, uids)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(steps, min_size=3, max_size=15), st.fixed_dictionaries({name: st.sampled_from([0, 1, 2, 5, 1000]) for name in LIMITS}))
+def test_whatever_happened_the_changes_are_those_that_there_were(history: list[Any], limits: dict[str, int]) -> None:
+    """Since every moment of a history, however little of it is kept."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for name, limit in limits.items():
+            patch.setattr(view if name.startswith("FEW") else touched, name, max(limit, LIMITS[name]))
+        files = MailboxFiles(Path(folder))
+        files.create(ID, KEY)
+        mailbox = run(open_mailbox(files, ID, KEY, at_once, Clock(), nothing_waits))
+        inbox = folder_id(mailbox)
+        moments: dict[int, tuple[int, dict[int, Any]]] = {}
+        for step in [("append", 3), *history]:
+            run(take(mailbox, inbox, step))
+            now = {uid: (uid, flags, modseq) for uid, flags, modseq in rows(mailbox, "INBOX", "uid", "flags", "modseq")}
+            moments[mailbox.modseq(inbox)] = run(mailbox.status("INBOX")).uidnext, now
+        for modseq, (uidnext, then) in moments.items():
+            found = run(mailbox.changes(inbox, modseq, uidnext, claim_recent=False))
+            assert found.changed == [row for uid, row in now.items() if row[2] > modseq and uid < uidnext]
+            assert found.added == [row for uid, row in now.items() if uid >= uidnext]
+            vanished = {uid for first, last in found.vanished for uid in range(first, last + 1)}
+            assert then.keys() - now.keys() <= vanished <= set(range(1, found.uidnext)) - now.keys()
+        assert run(mailbox.check_consistency()) == []
+        run(mailbox.close())
 
 
 def test_scattered_messages_stay_scattered(mailbox: LocalMailbox) -> None:
