@@ -1,11 +1,12 @@
-"""One question to the server that runs on this box, from the command line: over its unix socket, and then the connection ends."""
+"""One question from the command line, and then the connection ends: to the server of this box on its unix socket, or to another primary."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.epollreactor import EPollReactor
@@ -14,18 +15,21 @@ from twisted.python.failure import Failure
 
 from fe_twisted import __version__
 from fe_twisted.app.secrets import own_link_secret
-from fe_twisted.base.errors import MailError, NotFound, PrimaryAway
+from fe_twisted.base.errors import MailError, NotFound, PrimaryAway, Refused
 from fe_twisted.base.settings import Settings
 from fe_twisted.clients.link.conversation import Conversation, LinkLost
+from fe_twisted.clients.link.tls import tls_endpoint
 from fe_twisted.clients.link.unix import unix_endpoint
 from fe_twisted.clients.link.websocket import connector
-from fe_twisted.protocols.cluster.handshake import Identity, Refusal
+from fe_twisted.protocols.cluster.handshake import Identity, Reason, Refusal
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import BadValue
 from fe_twisted.storage.vault.secret import load_server_key
 
 #: Seconds until the server must have said who it is.
 GREETING = 10.0
+
+_IDENTITY = Identity(f"command-line/{__version__}")
 
 
 class _Deaf:
@@ -65,14 +69,9 @@ def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: flo
     :raises MailError: what the server answered, or that it did not.
     """
     secret = own_link_secret(load_server_key(settings.server_key_file, credentials=os.environ.get("CREDENTIALS_DIRECTORY")))
-    # Its own reactor, which ends with the question: the command line has no other, and one cannot be started twice.
-    make: Any = EPollReactor
-    reactor: Any = make()
-    outcome: list[Any] = []
-    identity = Identity(f"command-line/{__version__}")
 
-    async def converse() -> bytes:
-        attempt = connector(unix_endpoint(reactor, settings.link_socket), reactor, identity, secret)(_Deaf())
+    async def converse(reactor: Any) -> bytes:
+        attempt = connector(unix_endpoint(reactor, settings.link_socket), reactor, _IDENTITY, secret)(_Deaf())
         attempt.addTimeout(GREETING, reactor)
         conversation: Conversation = await attempt
         watching = Deferred.fromCoroutine(_watch(conversation, meanwhile, reactor)) if meanwhile is not None else None
@@ -83,17 +82,62 @@ def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: flo
                 watching.cancel()
             conversation.close()
 
-    def done(result: Any) -> None:
-        outcome.append(result)
-        reactor.callLater(0, reactor.stop)
-
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(converse()).addBoth(done))
-    reactor.run(installSignalHandlers=False)
-    result = outcome[0] if outcome else PrimaryAway(reason="interrupted")
+    result = _run(converse)
     if isinstance(result, bytes):
         return result
     error = result.value if isinstance(result, Failure) else result
     raise _explained(settings, error) from (error if isinstance(error, Exception) else None)
+
+
+def meet(settings: Settings, url: str, secrets: Sequence[bytes]) -> str:
+    """Connect to another primary as a link does, and hang up: what it calls itself.
+
+    :param secrets: link secrets, the newest first.
+    :raises PrimaryAway: it does not answer; the text says how far it came.
+    :raises Refused: one of the two does not take the other for who it should be.
+    :raises BadSettings: the certificates to trust cannot be used.
+    """
+    parts = urlsplit(url)
+    result: Any = None
+    for secret in secrets:
+
+        async def converse(reactor: Any, secret: bytes = secret) -> str:
+            endpoint = tls_endpoint(reactor, parts.hostname or "", parts.port or 0, authority=settings.link_authority_file)
+            attempt = connector(endpoint, reactor, _IDENTITY, secret, url=url)(_Deaf())
+            attempt.addTimeout(GREETING, reactor)
+            conversation: Conversation = await attempt
+            conversation.close()
+            return conversation.agreed.peer.name
+
+        result = _run(converse)
+        if isinstance(result, str):
+            return result
+        if not isinstance(result.value, Refusal) or result.value.reason != Reason.WRONG_SECRET:
+            break
+    error = result.value
+    if isinstance(error, MailError):
+        raise error
+    if isinstance(error, Refusal):
+        raise Refused(f"{error.reason}: {error}") from error
+    raise PrimaryAway("it does not answer", reason=result.getErrorMessage()) from error
+
+
+def _run(converse: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    """Whatever comes of a conversation, errors included."""
+    # Its own reactor, which ends with the question: the command line has no other, and one cannot be started twice.
+    make: Any = EPollReactor
+    reactor: Any = make()
+    outcome: list[Any] = []
+
+    def done(result: Any) -> None:
+        outcome.append(result)
+        reactor.callLater(0, reactor.stop)
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(converse(reactor)).addBoth(done))
+    reactor.run(installSignalHandlers=False)
+    if not outcome:
+        raise PrimaryAway(reason="interrupted")
+    return outcome[0]
 
 
 async def _watch(conversation: Conversation, meanwhile: Meanwhile, reactor: Any) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from fe_twisted.app.ask import meet
 from fe_twisted.app.certificates import days_left, readable_by_others
 from fe_twisted.app.ports import bind
 from fe_twisted.app.secrets import link_secrets
 from fe_twisted.app.store import Store, opened
 from fe_twisted.app.waiting import look
-from fe_twisted.base.errors import MailError
+from fe_twisted.base.errors import MailError, PrimaryAway
 from fe_twisted.base.settings import Settings
 from fe_twisted.servers.tls import ServerTLS
 from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, header
@@ -48,7 +50,7 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
             yield Finding("server key", "ok", str(settings.server_key_file))
             yield from _directory(store)
             yield from _files(store)
-            yield from _queues(settings)
+            yield from _queues(settings, {alias.mailbox_id for alias in store.accounts.aliases()})
             yield from _waiting(settings, store)
             if settings.role == "secondary" or settings.link_port or settings.primaries:
                 yield from _link(settings, store.server_key)
@@ -88,8 +90,15 @@ def _files(store: Store) -> Iterator[Finding]:
         yield Finding("mailbox files", "ok", _count(len(known), "mailbox"))
 
 
-def _queues(settings: Settings) -> Iterator[Finding]:
-    """Damaged files with mail for other primaries."""
+def _queues(settings: Settings, known: Set[str | None]) -> Iterator[Finding]:
+    """Files with mail for other primaries: damaged ones, and those that nobody will take any more.
+
+    :param known: the ids of all mailboxes.
+    """
+    for path in sorted(settings.queue_folder.glob("*/*.sqlite")):
+        if path.stem not in known:
+            detail = f"{path.parent.name}/{path.name} holds mail of a mailbox that was removed; delete it while the server is stopped"
+            yield Finding("queue files", "note", detail)
     for path in sorted(settings.queue_folder.glob("*/*.*-*")):
         if path.name.endswith(("-wal", "-shm")):
             continue
@@ -116,24 +125,38 @@ def _waiting(settings: Settings, store: Store) -> Iterator[Finding]:
 
 def _link(settings: Settings, server_key: bytes) -> Iterator[Finding]:
     """What links to other boxes need."""
+    secrets: list[bytes] = []
     try:
-        tokens = len(link_secrets(settings, server_key)) - 1
+        secrets = link_secrets(settings, server_key)[:-1]
     except MailError as error:
         yield Finding("link token", "problem", error.public)
     else:
-        if tokens > 1:
-            yield Finding("link token", "note", f"{tokens} are accepted; when all boxes have the newest, forget the others")
+        if len(secrets) > 1:
+            yield Finding("link token", "note", f"{len(secrets)} are accepted; when all boxes have the newest, forget the others")
         else:
             yield Finding("link token", "ok", str(settings.link_secret_file))
     authority = settings.link_authority_file
-    if authority is None:
-        return
-    try:
-        found = len(x509.load_pem_x509_certificates(authority.read_bytes()))
-    except (OSError, ValueError) as error:
-        yield Finding("link authority", "problem", f"{authority}: {error}")
-    else:
+    if authority is not None:
+        try:
+            found = len(x509.load_pem_x509_certificates(authority.read_bytes()))
+        except (OSError, ValueError) as error:
+            yield Finding("link authority", "problem", f"{authority}: {error}")
+            return
         yield Finding("link authority", "ok", f"{_count(found, 'certificate')} in {authority}")
+    if secrets:
+        yield from _primaries(settings, secrets)
+
+
+def _primaries(settings: Settings, secrets: Sequence[bytes]) -> Iterator[Finding]:
+    """The primaries that this box has links to: each is called, as the server does it."""
+    for location, url in settings.elsewhere().items():
+        name = f"link to {location or urlsplit(url).netloc}"
+        try:
+            yield Finding(name, "ok", f"{url}: {meet(settings, url, secrets)}")
+        except PrimaryAway as error:  # it may be meant to be down
+            yield Finding(name, "note", f"{url}: {error.public}: {error.reason}")
+        except MailError as error:
+            yield Finding(name, "problem", f"{url}: {error.public}")
 
 
 def _certificate(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:

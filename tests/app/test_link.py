@@ -143,3 +143,18 @@ def test_check_looks_at_what_links_need(shell: Shell) -> None:
     assert findings(0)["link token"][0] == "note"
     (shell.data / "tls" / "primaries.pem").write_bytes(b"nothing")
     assert findings(1)["link authority"][0] == "problem"
+
+
+def test_check_names_queued_mail_that_nobody_will_take(shell: Shell) -> None:
+    """An alias was removed while its mail waited here for a primary that was away."""
+    shell("domain", "add", "example.com")
+    shell("alias", "add", "kept@example.com")
+    shell("alias", "password", "kept@example.com")
+    kept, gone = shell.json("alias", "show", "kept@example.com")["mailbox"], "f" * 24
+    folder = shell.data / "queue" / "1"
+    folder.mkdir(parents=True)
+    for name in (kept, gone):
+        (folder / f"{name}.sqlite").write_bytes(b"")
+    checks = shell.json("check")["checks"]
+    [found] = [each for each in checks if each["check"] == "queue files"]
+    assert found["status"] == "note" and f"1/{gone}.sqlite holds mail of a mailbox that was removed" in found["detail"]

@@ -168,6 +168,29 @@ def test_a_session_at_a_worker_follows(tmp_path: Path, postgresql_url: str) -> N
     two.stop()
 
 
+def test_check_calls_the_other_primary(boxes: tuple[Daemon, Daemon]) -> None:
+    """As a link does it, so it says what would keep a link from being made."""
+    one, two = boxes
+
+    def found(status: int) -> tuple[str, str]:
+        [each] = [each for each in one.json("check", status=status)["checks"] if each["check"] == "link to two"]
+        return each["status"], each["detail"]
+
+    assert found(0)[0] == "ok" and found(0)[1].endswith("localhost/primary/" + one.json("version")["version"])
+    trusted = (one.data / "tls" / "others.pem").read_bytes()
+    (one.data / "tls" / "others.pem").write_bytes((one.data / "tls" / "certificate.pem").read_bytes())
+    assert found(1)[0] == "problem" and "wrong-certificate" in found(1)[1]
+    (one.data / "tls" / "others.pem").write_bytes(trusted)
+    token = (one.data / "secrets" / "link.key").read_bytes()
+    one.cli("link", "token", "--new")
+    assert found(0)[0] == "ok", "an older token that both have is tried, too"
+    one.cli("link", "token", "--forget-old")
+    assert found(1)[0] == "problem" and "wrong-secret" in found(1)[1]
+    (one.data / "secrets" / "link.key").write_bytes(token)
+    two.stop()
+    assert found(0)[0] == "note" and "does not answer" in found(0)[1]
+
+
 def test_a_target_that_is_down_changes_nothing(boxes: tuple[Daemon, Daemon]) -> None:
     one, two = boxes
     owner = one.owner("hello")

@@ -8,7 +8,9 @@ from typing import Any
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from twisted.internet import ssl
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from fe_twisted.base.errors import BadSettings
 
@@ -27,7 +29,24 @@ def tls_endpoint(reactor: Any, host: str, port: int, *, authority: Path | None =
     if verify:
         trust = None if authority is None else _trusted(authority)
         context = ssl.optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=options)
-    return wrapClientTLS(context, endpoint)
+    return _OverTls(endpoint, context, reactor)
+
+
+class _OverTls:
+    """An endpoint over TLS, as :func:`twisted.internet.endpoints.wrapClientTLS` makes it, but for whatever reactor it is given: that one's
+    writes wait for the reactor of the process, which the command line does not run.
+    """
+
+    def __init__(self, endpoint: Any, context: Any, reactor: Any) -> None:
+        self._endpoint = endpoint
+        self._context = context
+        self._reactor = reactor
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """Connect; fires with the factory's protocol."""
+        wrapped: Any = TLSMemoryBIOFactory(self._context, True, factory, clock=self._reactor)
+        connecting: Deferred[Any] = self._endpoint.connect(wrapped)
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 def _trusted(authority: Path) -> Any:

@@ -257,6 +257,8 @@ class Moves:
                 await self._run_in_thread(source.close)
         except CancelledError as error:
             raise errors.Later("the server is stopping; the mailbox is where it was") from error
+        except errors.DiskFull as error:  # nothing is written here before the directory is changed
+            raise errors.DiskFull(f"the disk of {location} has no room for it; the mailbox is where it was", reason=error.reason) from error
         except LinkLost as error:
             raise errors.PrimaryAway(f"the connection to {location} was lost; the mailbox is where it was", reason="moving") from error
         except errors.PrimaryAway as error:

@@ -17,6 +17,7 @@ from fe_twisted.protocols.cluster.values import decode, encode
 from fe_twisted.protocols.imap.search import All
 from fe_twisted.services.cluster.move import AGAIN, DONE, MOVE, MOVING, TIDY, UNLOCK, Done, Move
 from fe_twisted.services.cluster.progress import ANSWER, PROGRESS, WATCH, Progress, Watch
+from fe_twisted.storage.mailbox import transfer
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.remote import METHODS
 from fe_twisted.storage.mailbox.transfer import BLOCK
@@ -273,6 +274,15 @@ def test_a_target_that_cannot_be_reached_or_is_too_old(world: World) -> None:
     world.pass_(20)
     world.two.host.desks = ()
     with pytest.raises(errors.Refused, match="too old"):
+        move(world)
+    assert world.one.messages() == contents and world.two.names == []
+
+
+def test_whose_disk_is_full_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever moves a mailbox sits at the source, and its disk has room."""
+    contents = fill(world)
+    monkeypatch.setattr(transfer, "RESERVE", 1 << 60)
+    with pytest.raises(errors.DiskFull, match="the disk of two has no room for it; the mailbox is where it was"):
         move(world)
     assert world.one.messages() == contents and world.two.names == []
 
