@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from fe_twisted.protocols.imap import charsets, elements
+from fe_twisted.protocols.imap import elements
 from fe_twisted.protocols.imap.commands import Partial
 from fe_twisted.protocols.imap.grammar import Reader
 from fe_twisted.protocols.imap.search import Key
-from fe_twisted.protocols.imap.searchkeys import program, return_options
+from fe_twisted.protocols.imap.searchkeys import converted, return_options
 
 Kind = Literal["SELECTED", "INBOXES", "PERSONAL", "SUBSCRIBED", "SUBTREE", "SUBTREE-ONE", "MAILBOXES"]
 
@@ -35,6 +35,7 @@ class MultiSearch:
     program: Key
     returns: tuple[str, ...] = ("ALL",)
     partial: Partial | None = None
+    unknown_charset: bool = False
 
 
 def multisearch(reader: Reader) -> MultiSearch:
@@ -58,7 +59,8 @@ def multisearch(reader: Reader) -> MultiSearch:
         reader.at += 8
         charset = reader.astring("a charset").decode("ascii", "replace")
         reader.space()
-    return MultiSearch(sources, program(reader, charsets.codec(charset)), returns or ("ALL",), partial)
+    key, unknown = converted(reader, charset, returns)
+    return MultiSearch(sources, key, returns or ("ALL",), partial, unknown)
 
 
 def _source(reader: Reader) -> Source:

@@ -63,15 +63,26 @@ def search(reader: Reader) -> Search:
         reader.at += 8
         charset = reader.astring("a charset").decode("ascii", "replace").upper()
         reader.space()
+    key, unknown = converted(reader, charset or "US-ASCII", options)
+    return Search(key, charset, options, partial, unknown_charset=unknown)
+
+
+def converted(reader: Reader, charset: str, options: tuple[str, ...] | None) -> tuple[Key, bool]:
+    """:func:`program` with texts in ``charset``, and whether that is one that we cannot convert.
+
+    It is told in this way where ``options`` have SAVE: a SEARCH that is refused leaves an empty result (RFC 5182 section 2.1), which only
+    the session can do.
+
+    :raises UnknownCharset: else.
+    """
     try:
-        codec = charsets.codec(charset or "US-ASCII")
+        codec = charsets.codec(charset)
     except UnknownCharset:
         if "SAVE" not in (options or ()):
             raise
-        # RFC 5182 section 2.1: a SEARCH that is refused leaves an empty result, which only the session can do
         reader.at, reader.used = len(reader.text), len(reader.literals)
-        return Search(All(), charset, options, partial, unknown_charset=True)
-    return Search(program(reader, codec), charset, options, partial)
+        return All(), True
+    return program(reader, codec), False
 
 
 def program(reader: Reader, codec: str) -> Key:
@@ -111,7 +122,7 @@ def _return_option(reader: Reader) -> tuple[str, Partial | None]:
         reader.space()
         return option, elements.partial(reader)
     if option not in _RETURNS:
-        reader.fail("expected the RETURN options MIN, MAX, ALL, COUNT, SAVE, PARTIAL", start)
+        reader.fail("expected the RETURN options MIN, MAX, ALL, COUNT, SAVE, and PARTIAL for searching", start)
     return option, None
 
 

@@ -6,10 +6,9 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fe_twisted.protocols.imap import charsets
 from fe_twisted.protocols.imap.grammar import Reader
 from fe_twisted.protocols.imap.search import Key
-from fe_twisted.protocols.imap.searchkeys import program, returns
+from fe_twisted.protocols.imap.searchkeys import converted, returns
 
 #: Criteria of one SORT; there are nine keys, and a key that comes again decides nothing.
 MAX_CRITERIA = 32
@@ -50,11 +49,13 @@ class Sort:
 
     :param criteria: the first decides, the others where it does not; each key once.
     :param returns: as in :class:`~fe_twisted.protocols.imap.commands.Search` (RFC 5267 section 3), or None without RETURN.
+    :param unknown_charset: as there.
     """
 
     criteria: tuple[Criterion, ...]
     program: Key
     returns: tuple[str, ...] | None = None
+    unknown_charset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def sort(reader: Reader) -> Sort:
     for criterion in criteria:
         once.setdefault(criterion.key, criterion)
     reader.space()
-    return Sort(tuple(once.values()), _program(reader), options)
+    key, unknown = converted(reader, _charset(reader), options)
+    return Sort(tuple(once.values()), key, options, unknown)
 
 
 def thread(reader: Reader) -> Thread:
@@ -119,7 +121,7 @@ def thread(reader: Reader) -> Thread:
     if name not in Algorithm.__members__:
         reader.fail("expected ORDEREDSUBJECT or REFERENCES", start)
     reader.space()
-    return Thread(Algorithm[name], _program(reader))
+    return Thread(Algorithm[name], converted(reader, _charset(reader), None)[0])
 
 
 def _criterion(reader: Reader) -> Criterion:
@@ -134,11 +136,11 @@ def _criterion(reader: Reader) -> Criterion:
     return Criterion(SortKey[word], reverse)
 
 
-def _program(reader: Reader) -> Key:
-    """A charset, which is not optional here, and the search keys."""
+def _charset(reader: Reader) -> str:
+    """It is not optional here; and a space."""
     charset = reader.astring("a charset").decode("ascii", "replace")
     reader.space()
-    return program(reader, charsets.codec(charset))
+    return charset
 
 
 def threads(outline: Outline) -> Threads:

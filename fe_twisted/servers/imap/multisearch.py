@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fe_twisted.base.errors import BadSyntax, NoSuchFolder
+from fe_twisted.base.errors import BadSyntax, NoSuchFolder, UnknownCharset
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.protocols.imap.multisearch import MultiSearch, Source
@@ -24,6 +24,10 @@ async def multisearch(session: Session, command: Command) -> Reply:
     wanted = arguments(command, MultiSearch)
     if "SAVE" in wanted.returns and wanted.sources != _SELECTED:
         raise BadSyntax("a result is saved for the selected mailbox only")
+    if wanted.unknown_charset:
+        if session.view is not None:
+            session.view.saved = ()  # RFC 5182 section 2.1
+        raise UnknownCharset
     if has_modseq(wanted.program):
         enable_condstore(session)
     await session.poll()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fe_twisted.base.errors import UnknownCharset
 from fe_twisted.protocols.imap import responses
 from fe_twisted.protocols.imap.commands import Command
 from fe_twisted.protocols.imap.ranges import from_sorted, in_order
@@ -23,6 +24,8 @@ async def sort(session: Session, command: Command) -> Reply:
     saves = wanted.returns is not None and "SAVE" in wanted.returns
     if saves:
         view.saved = ()  # also when it fails from here on (RFC 5182 section 2.1)
+    if wanted.unknown_charset:
+        raise UnknownCharset
     modseq = has_modseq(program)
     if modseq:
         enable_condstore(session)
