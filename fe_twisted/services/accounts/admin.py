@@ -260,7 +260,11 @@ class Accounts:
         owners = {alias.mailbox_id: alias for alias in self._directory.aliases() if alias.mailbox_id}
         here = {id for id, alias in owners.items() if alias.location == self._location}
         there = set(self._files.ids())
-        missing = [f"the mailbox file {id} of {owners[id].address} is missing; restore it from a backup" for id in sorted(here - there)]
+        missing = [
+            f"the mailbox file {id} of {owners[id].address} is missing; restore it from a backup "
+            f"(or is it on another box, whose setting location is {self._location} too? Each primary needs its own)"
+            for id in sorted(here - there)
+        ]
         moved = [
             f"the mailbox {id} of {owners[id].address} is at {owners[id].location}, and a copy of its file is here; "
             "the server removes it once that primary has confirmed that it has the mailbox"

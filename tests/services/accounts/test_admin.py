@@ -127,6 +127,15 @@ def test_the_first_password_makes_the_mailbox(accounts: Accounts, files: Mailbox
     assert accounts.check() == []
 
 
+def test_a_missing_file_may_be_at_a_primary_of_the_same_name(accounts: Accounts, files: MailboxFiles) -> None:
+    """Found with a second box on whose settings nobody wrote a location: to restore a backup would be the wrong advice."""
+    accounts.new_password(HELLO)
+    [mailbox_id] = files.ids()
+    files.delete(mailbox_id)
+    [sentence] = accounts.check()
+    assert mailbox_id in sentence and "is missing" in sentence and "whose setting location is local too" in sentence
+
+
 def test_a_password_is_not_shown_by_accident(accounts: Accounts) -> None:
     made = accounts.new_password(HELLO)
     assert made.password not in repr(made)
