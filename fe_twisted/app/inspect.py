@@ -14,6 +14,7 @@ from cryptography import x509
 
 from fe_twisted.app.ask import meet
 from fe_twisted.app.certificates import days_left, readable_by_others
+from fe_twisted.app.keymark import QUEUED, TEMPORARY, foreign, refusal
 from fe_twisted.app.ports import bind
 from fe_twisted.app.secrets import link_secrets
 from fe_twisted.app.store import Store, opened
@@ -47,7 +48,7 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
     yield Finding("settings", "ok", str(settings.file))
     try:
         with opened(settings) as store:
-            yield Finding("server key", "ok", str(settings.server_key_file))
+            yield _server_key(settings, store.server_key)
             yield from _directory(store)
             yield from _files(store)
             yield from _queues(settings, {alias.mailbox_id for alias in store.accounts.aliases()})
@@ -58,6 +59,16 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
         yield Finding("directory", "problem", f"{error.public} {error.reason}".strip())
     yield from _certificate(settings, now)
     yield from _ports(settings)
+
+
+def _server_key(settings: Settings, server_key: bytes) -> Finding:
+    places = [(settings.queue_folder, QUEUED)]
+    if settings.role == "primary":  # a secondary may see the folder of a primary, which has a key of its own
+        places.append((settings.mailbox_folder, TEMPORARY))
+    for folder, waiting in places:
+        if foreign(folder, server_key, waiting):
+            return Finding("server key", "problem", refusal(folder, settings.server_key_file))
+    return Finding("server key", "ok", str(settings.server_key_file))
 
 
 def _directory(store: Store) -> Iterator[Finding]:

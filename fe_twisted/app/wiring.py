@@ -32,6 +32,7 @@ from twisted.python.threadpool import ThreadPool
 from fe_twisted import __version__
 from fe_twisted.app.claim import claim
 from fe_twisted.app.door import DirectoryDoor, Ward
+from fe_twisted.app.keymark import QUEUED, TEMPORARY, keep
 from fe_twisted.app.links import Links, LinkSocket, make_links
 from fe_twisted.app.parts import Listeners, Moving, Parts, Storage, logged
 from fe_twisted.app.queues import Queues
@@ -167,6 +168,8 @@ def build(
                 _expect_location(base)
         elif not worker:
             settings.queue_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not worker and settings.queue_folder.is_dir():
+            keep(settings.queue_folder, base.store.server_key, QUEUED, settings.server_key_file)
         links = make_links(settings, reactor, base.identity, base.secrets, worker=bool(worker))
         return _connect(base, here, links, sockets, link, worker=worker, orders=orders)
     except BaseException:
@@ -194,6 +197,11 @@ def _here(base: Base) -> Here:
     """The files, claimed for this process."""
     settings, store = base.settings, base.store
     claimed = claim(settings.mailbox_folder)
+    try:
+        keep(settings.mailbox_folder, store.server_key, TEMPORARY, settings.server_key_file)
+    except BaseException:
+        os.close(claimed)
+        raise
     spool = Spool(store.files.temporary_path, store.server_key, base.run_in_thread, base.reactor, cipher=settings.cipher)
     merge = Merge(spool, base.run_in_thread, base.reactor)
 

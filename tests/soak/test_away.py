@@ -159,6 +159,34 @@ def test_a_queue_survives_the_death_of_its_box(boxes: Service, owner: Owner) -> 
     assert tokens(boxes, owner) == ["killed-with-it"]
 
 
+def test_a_queue_is_not_touched_under_another_server_key(boxes: Service, owner: Owner) -> None:
+    """A secondary that lost its server key does not take its queue for damaged: it says so, and goes on once the key is back."""
+    door = boxes.doors[2]
+    box, secret = door.daemon, door.daemon.data / "secrets" / "server.key"
+    boxes.proxies["secondary-2"].cut()
+    deliver(box, owner, "under-the-old-key")
+    box.kill()
+    door.lives += 1
+    own = secret.read_bytes()
+    files = {path: path.read_bytes() for path in box.data.glob("queue/*/*.sqlite*")}
+    assert files
+    try:
+        secret.write_bytes(os.urandom(32))
+        box.start(wait=False)
+        assert box.process is not None
+        assert box.process.wait(PATIENCE) != 0
+        box.process = None
+        assert "under another server key" in box.log()[-2000:]
+        assert "under another server key" in box.run("check", "--config", str(box.config)).stdout
+        assert {path: path.read_bytes() for path in box.data.glob("queue/*/*.sqlite*")} == files
+    finally:
+        secret.write_bytes(own)
+        boxes.proxies["secondary-2"].heal()
+        start(box)
+    until(lambda: not list(box.data.glob("queue/*/*.sqlite")), "it was handed over", 90)
+    assert tokens(boxes, owner) == ["under-the-old-key"]
+
+
 # -- a secondary is away ------------------------------------------------------------------------------
 
 

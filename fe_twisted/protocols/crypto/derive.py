@@ -15,6 +15,8 @@ SESSION = "session memory"
 COOKIE = "cookie"
 SRS = "srs"
 CLUSTER = "cluster"
+#: No key: by it a folder is known whose files are encrypted under this server key.
+MARK = "mark"
 SCRAM = "scram"
 #: What this box offers as the secret of all boxes with its directory, see :meth:`fe_twisted.storage.directory.api.Directory.shared_secret`.
 SHARED = "shared"

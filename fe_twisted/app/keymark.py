@@ -1,0 +1,68 @@
+"""Which server key mail that waits in a folder is encrypted under.
+
+Under another key a file looks as a damaged one does, and a damaged one is set aside.  So a mark beside the files tells whether the key is
+still the same, and a server with another one does not start.  The mark comes from the key by HKDF (RFC 5869) and tells nothing about it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fe_twisted.base.errors import BadSettings
+from fe_twisted.protocols.crypto.derive import MARK, derive
+from fe_twisted.storage.sqlite.connect import sync_directory
+
+#: The file with the mark.
+NAME = ".server-key-mark"
+
+#: Files with waiting mail, in the folder of the mailboxes and in that of the queues.
+TEMPORARY, QUEUED = ("*-tmp.sqlite", "*-tmp.saving-*"), ("*/*.sqlite", "*/*.saving-*")
+
+
+def foreign(folder: Path, server_key: bytes, waiting: tuple[str, ...]) -> bool:
+    """Whether mail waits in the folder, and its mark is not of this server key.
+
+    :param server_key: 32 octets.
+    :param waiting: patterns of the files with mail: :data:`TEMPORARY` or :data:`QUEUED`.
+    :raises OSError: the mark is there and cannot be read.
+    """
+    try:
+        mark = (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        return False  # an earlier version has left none
+    return mark != _mark(server_key) and any(True for pattern in waiting for _ in folder.glob(pattern))
+
+
+def keep(folder: Path, server_key: bytes, waiting: tuple[str, ...], file: Path) -> None:
+    """Leave the mark, unless it is there.
+
+    :param file: with the server key, for the refusal.
+    :raises BadSettings: what waits is encrypted under another server key.
+    :raises OSError: the mark cannot be read or written.
+    """
+    if foreign(folder, server_key, waiting):
+        raise BadSettings(refusal(folder, file))
+    path = folder / NAME
+    if path.exists() and path.read_bytes() == _mark(server_key):
+        return
+    new = path.with_name(f"{NAME}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as out:
+        out.write(_mark(server_key))
+        out.flush()
+        os.fsync(descriptor)
+    new.replace(path)
+    sync_directory(str(folder))
+
+
+def refusal(folder: Path, file: Path) -> str:
+    """What is wrong, and what to do."""
+    return (
+        f"mail waits in {folder} under another server key than the one in {file}; put that key back from your copy, "
+        f"or, if it is lost for good and that mail with it, remove {folder / NAME}"
+    )
+
+
+def _mark(server_key: bytes) -> bytes:
+    return derive(server_key, MARK).hex().encode("ascii") + b"\n"
