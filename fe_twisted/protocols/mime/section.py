@@ -157,7 +157,7 @@ def _pattern(names: tuple[str, ...], ends: bool = False) -> re.Pattern[bytes]:
     # most lines are passed over by their first octet alone
     first = re.escape(b"".join({case for name in raw for case in (name[:1].lower(), name[:1].upper())}))
     # not [^\n], which is slower than the dot
-    field = rb"(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:.*+(?:\n[ \t].*+)*+"
+    field = rb"(?=[" + first + rb"])(?i:" + either + rb")[ \t]*+:.*+(?>(?:\n[ \t].*+)*)"
     return re.compile(rb"\n(?:" + field + rb"|\r\n)" if ends else rb"\n" + field)
 
 
