@@ -6,12 +6,11 @@ still the same, and a server with another one does not start.  The mark comes fr
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.protocols.crypto.derive import MARK, derive
-from fe_twisted.storage.sqlite.connect import sync_directory
+from fe_twisted.storage.vault.secret import replace_secret
 
 #: The file with the mark.
 NAME = ".server-key-mark"
@@ -27,33 +26,21 @@ def foreign(folder: Path, server_key: bytes, waiting: tuple[str, ...]) -> bool:
     :param waiting: patterns of the files with mail: :data:`TEMPORARY` or :data:`QUEUED`.
     :raises OSError: the mark is there and cannot be read.
     """
-    try:
-        mark = (folder / NAME).read_bytes()
-    except FileNotFoundError:
-        return False  # an earlier version has left none
-    return mark != _mark(server_key) and any(True for pattern in waiting for _ in folder.glob(pattern))
+    # An earlier version has left no mark.
+    return _kept(folder) not in (None, _mark(server_key)) and any(True for pattern in waiting for _ in folder.glob(pattern))
 
 
 def keep(folder: Path, server_key: bytes, waiting: tuple[str, ...], file: Path) -> None:
     """Leave the mark, unless it is there.
 
     :param file: with the server key, for the refusal.
-    :raises BadSettings: what waits is encrypted under another server key.
-    :raises OSError: the mark cannot be read or written.
+    :raises BadSettings: what waits is encrypted under another server key, or the mark cannot be written.
+    :raises OSError: the mark is there and cannot be read.
     """
     if foreign(folder, server_key, waiting):
         raise BadSettings(refusal(folder, file))
-    path = folder / NAME
-    if path.exists() and path.read_bytes() == _mark(server_key):
-        return
-    new = path.with_name(f"{NAME}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as out:
-        out.write(_mark(server_key))
-        out.flush()
-        os.fsync(descriptor)
-    new.replace(path)
-    sync_directory(str(folder))
+    if _kept(folder) != _mark(server_key):
+        replace_secret(folder / NAME, _mark(server_key))
 
 
 def refusal(folder: Path, file: Path) -> str:
@@ -62,6 +49,13 @@ def refusal(folder: Path, file: Path) -> str:
         f"mail waits in {folder} under another server key than the one in {file}; put that key back from your copy, "
         f"or, if it is lost for good and that mail with it, remove {folder / NAME}"
     )
+
+
+def _kept(folder: Path) -> bytes | None:
+    try:
+        return (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _mark(server_key: bytes) -> bytes:

@@ -53,7 +53,7 @@ def test_where_nothing_waits_the_key_may_be_a_new_one(tmp_path: Path, name: str)
 
 def test_a_mark_that_was_cut_short_stops_nobody_for_ever(tmp_path: Path) -> None:
     """It is put in place whole; what is left of an attempt is written over."""
-    (tmp_path / f"{NAME}.new").write_bytes(b"12")
+    (tmp_path / f".{NAME}.new").write_bytes(b"12")
     keep(tmp_path, OWN, TEMPORARY, KEY)
     assert not foreign(tmp_path, OWN, TEMPORARY)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
