@@ -1,8 +1,13 @@
 """Tables that nobody needs any more: put aside under another name, and emptied a little at a time.
 
 What is deleted is overwritten, so that to drop a large table takes long, and as much room in the WAL as it has.  A full-text table is four
-ordinary ones to SQLite; these are put aside, and the table that they belong to is dropped without them.  One that is damaged can neither
-be emptied nor dropped; it stays under a third name, and nobody asks for it again.
+ordinary ones to SQLite; these are put aside, and empty ones take their place.  One that is damaged can neither be emptied nor dropped; it
+stays under a third name, and nobody asks for it again: its pages are lost to the file until that is written anew (a copy by ``mailbox
+export`` is without them).
+
+To put a table aside looks at none of its pages.  Nothing is dropped on that way, since SQLite moves the last root page of the file to
+where the dropped one was, and so has to read it.  An empty table is made at the page after the last root page: what lies there is moved,
+and that is all that has to be readable, it and the page that points to it.
 """
 
 from __future__ import annotations
@@ -18,26 +23,39 @@ SMALL_ROWS = 2_500
 
 _PREFIX = "discarded_"
 _DAMAGED = "damaged_"
+#: Format of a full-text table as FTS5 writes it; without that it opens none.  https://www.sqlite.org/fts5.html section 8
+_FORMAT = 4
+
 _NAME = re.compile(_PREFIX + r"(\d+)")
 
 
 def put_aside(connection: apsw.Connection, table: str) -> None:
-    """Take an ordinary table away, whatever it holds; its name is free afterwards.  Its indexes stay with it, and keep theirs."""
+    """Have an empty table in the place of an ordinary one, whatever that holds.  The indexes of the old one stay with it, and keep their
+    names; the new one has none.
+    """
     rows: Any = connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND (name GLOB ? OR name GLOB ?)", (_PREFIX + "*", _DAMAGED + "*")
     )
     number = max((int(name.rpartition("_")[2]) for (name,) in rows), default=0) + 1
+    sql = str(connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).get)
     connection.execute(f"ALTER TABLE {table} RENAME TO {_PREFIX}{number}")
+    connection.execute(sql)
 
 
-def put_index_aside(connection: apsw.Connection, table: str) -> None:
-    """Take a contentless full-text table away, whatever it holds; its name is free afterwards.
+def put_index_aside(connection: apsw.Connection, table: str, *, damaged: bool) -> None:
+    """Empty a contentless full-text table, whatever it holds.
 
     What this transaction has changed in it must have been written before (``flush``): it goes nowhere later.
+
+    :param damaged: its settings, too, may be unreadable.  (It cannot be tried: SQLite ends the transaction.)
     """
     for part in ("data", "idx", "docsize"):
         put_aside(connection, f"{table}_{part}")
-    connection.execute(f"DROP TABLE {table}")
+    if damaged:
+        put_aside(connection, f"{table}_config")
+        connection.execute(f"INSERT INTO {table}_config(k, v) VALUES('version', {_FORMAT})")
+    # Writes what FTS5 expects in an empty one, and has it forget what it knew of the old one.
+    connection.execute(f"INSERT INTO {table}({table}) VALUES('delete-all')")
 
 
 def waiting(connection: apsw.Connection) -> list[str]:
@@ -56,8 +74,10 @@ def discard_some(connection: apsw.Connection) -> bool:
         return False
     name = names[0]
     sql = str(connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (name,)).get)
-    key, most = ("(segid, term)", SMALL_ROWS) if sql.endswith("WITHOUT ROWID") else ("rowid", ROWS)
-    connection.execute(f"DELETE FROM {name} WHERE {key} IN (SELECT {key.strip('()')} FROM {name} LIMIT {most})")
+    key, most = ("rowid", ROWS)
+    if sql.endswith("WITHOUT ROWID"):
+        key, most = ("segid, term" if "segid" in sql else "k"), SMALL_ROWS
+    connection.execute(f"DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} LIMIT {most})")
     if not connection.changes():
         connection.execute(f"DROP TABLE {name}")
     return True

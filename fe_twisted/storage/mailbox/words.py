@@ -28,7 +28,6 @@ import apsw
 
 from fe_twisted.base.errors import DamagedFile
 from fe_twisted.storage.mailbox.discarded import put_aside, put_index_aside
-from fe_twisted.storage.mailbox.schema import INDEX_TABLES
 
 #: The last message in the index, as an SQL expression; 0 in a file that has never seen one.
 INDEXED = "coalesce((SELECT value FROM meta WHERE name = 'indexed'), 0)"
@@ -300,20 +299,28 @@ def settle(connection: apsw.Connection) -> None:
 
 
 def renew(connection: apsw.Connection) -> int:
-    """Make it anew, because it is damaged; returns how many messages are not in it, which is all.  None of its pages is looked at."""
-    _begin_anew(connection)
+    """Make it anew, because it is damaged; returns how many messages are not in it, which is all.
+
+    None of its pages is looked at, whichever is damaged, but for one case: a page of it that lies just behind the root pages of the file,
+    or points there, is in the way of the new tables (see :mod:`fe_twisted.storage.mailbox.discarded`).
+
+    :raises apsw.CorruptError: this is the case; nothing was done, and texts are compared from then on.
+    """
+    _begin_anew(connection, damaged=True)
     return unindexed(connection)
 
 
-def _begin_anew(connection: apsw.Connection) -> None:
+def _begin_anew(connection: apsw.Connection, *, damaged: bool = False) -> None:
     """An empty index takes the place of this one; it is made like that of a file that has never seen one."""
-    put_index_aside(connection, "terms")
-    put_index_aside(connection, "grams")
+    for table in ("terms", "grams"):
+        put_index_aside(connection, table, damaged=damaged)
+    own: list[Any] = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'vocabulary'").fetchall()
+    ((old, sql),) = own
     put_aside(connection, "vocabulary")
     # Its own index stays with it, to be dropped when it is empty, and has the name until then.
     taken = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
     name = next(name for name in (f"vocabulary_common_{number}" for number in count(1)) if name not in taken)
-    connection.execute(INDEX_TABLES.replace("vocabulary_common", name))
+    connection.execute(sql.replace(old, name, 1))
     connection.execute("DELETE FROM meta WHERE name IN ('indexed', 'forgotten')")
 
 

@@ -184,12 +184,20 @@ def damage(files: MailboxFiles, table: str) -> None:
     with contextlib.closing(files.open(ID, KEY)) as connection:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         page = int(connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).get)
+    damage_page(files, page)
+
+
+def damage_page(files: MailboxFiles, page: int) -> None:
+    """The same for any page."""
     with open(files.path(ID), "r+b") as file:
         file.seek((page - 1) * PAGE_SIZE + 100)
         file.write(b"damaged")
 
 
-@pytest.mark.parametrize("table", ["terms_data", "terms_idx", "terms_docsize", "vocabulary"])
+INDEX = [f"{table}_{part}" for table in ("terms", "grams") for part in ("data", "idx", "docsize", "config")]
+
+
+@pytest.mark.parametrize("table", [*INDEX, "vocabulary", "vocabulary_common"])
 def test_an_index_that_is_damaged_is_made_anew(
     files: MailboxFiles, clock: Clock, few: int, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,7 +214,8 @@ def test_an_index_that_is_damaged_is_made_anew(
     run(mailbox.store(inbox, ((2, 2),), "add", frozenset({"\\Deleted"})))
     run(mailbox.expunge(inbox, None))
     add(mailbox, *(mail(number, b"needle%d in the hay\r\n" % number) for number in range(8, 12)))
-    assert indexed(mailbox) == 11
+    # What no search reads is noticed only now that more is to come in; then three are left over of eleven.
+    assert indexed(mailbox) == (8 if table in ("grams_docsize", "vocabulary_common") else 11)
     assert mailbox._reader.execute("SELECT count(*) FROM orphans").get == 0
     assert discarded.waiting(mailbox._reader) == []
     run(mailbox.close())
@@ -217,6 +226,36 @@ def test_an_index_that_is_damaged_is_made_anew(
     with mailbox._writer.connection:
         assert list(words.problems(mailbox._writer.connection)) == []
     run(mailbox.close())
+
+
+def test_whatever_page_of_the_index_is_damaged(files: MailboxFiles, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made anew, and of what is not of it nothing has changed."""
+    monkeypatch.setattr(words, "MESSAGES", 32)
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, *(mail(number, b" ".join(b"w%dx%d" % (number, word) for word in range(150)) + b" needle\r\n") for number in range(40)))
+    run(mailbox.close())
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        pages: list[Any] = connection.execute(
+            "SELECT pageno FROM dbstat WHERE name GLOB 'terms*' OR name GLOB 'grams*' OR name GLOB 'vocabulary*'"
+        ).fetchall()
+        mail_before = connection.execute("SELECT id, digest FROM messages").fetchall()
+    assert len(pages) > 20, "root pages and others"
+    whole = files.path(ID).read_bytes()
+    for (page,) in pages:
+        files.path(ID).write_bytes(whole)
+        damage_page(files, page)
+        with contextlib.closing(files.open(ID, KEY)) as connection:
+            with connection:
+                assert words.renew(connection) == 40
+            with connection:
+                while words.index_some(connection):
+                    pass
+            with connection:
+                assert len(words.holding(connection, "needle", words.BOTH) or ()) == 32, page
+                assert list(words.problems(connection)) == []
+                assert connection.execute("SELECT id, digest FROM messages").fetchall() == mail_before
 
 
 def test_damage_to_the_index_undoes_nothing_else(files: MailboxFiles, clock: Clock, few: int) -> None:
