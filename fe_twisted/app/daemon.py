@@ -14,11 +14,13 @@ Nothing that a fork would break, no thread and no open database, exists before `
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
+from types import TracebackType
 from typing import Any, NoReturn
 
 from twisted.application.service import Service
@@ -36,7 +38,7 @@ from fe_twisted.base.settings import Settings
 
 
 class NotStarted(Exception):
-    """The daemon's child process cannot start; twistd passes the text on to the parent, which waits for it."""
+    """The daemon's child process cannot start, and has said why; twistd tells the parent, which waits for it, that something was raised."""
 
 
 class Daemon(Service):
@@ -55,10 +57,14 @@ class Daemon(Service):
         self._link: list[socket.socket] = []
         self._parts: Parts | None = None
         self._on_terminal = False
+        self._terminal: int | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Also hand the application its log observer: twistd asks for it right after this."""
         super().setServiceParent(parent)
+        if not self._foreground and sys.__stderr__ is not None:
+            # The fork takes the terminal away, and twistd's parent would show the first 64 characters of why there was no start.
+            self._terminal = os.dup(sys.__stderr__.fileno())
         if self._observer is not None:
             parent.setComponent(ILogObserver, self._observer)
 
@@ -95,6 +101,7 @@ class Daemon(Service):
         except OSError as error:
             self._refuse(str(error))
         self._parts.startService()
+        self._let_go()
         self._on_terminal = os.isatty(1)
         signal.signal(signal.SIGHUP, self._hangup)
         signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self._replace))
@@ -126,12 +133,24 @@ class Daemon(Service):
         """Say why there is no start, in the log and on the terminal, and end with status 1."""
         log.warning("server.not_started", reason=text)
         if not self._foreground:
-            # The parent waits for a word from twistd in this process, and SystemExit would not give it one.
-            raise NotStarted(text)
+            if self._terminal is not None:
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    os.write(self._terminal, f"forwardemail: {text}\n".encode())
+                self._let_go()
+            # The parent waits for a word from twistd in this process, and SystemExit would not give it one.  Nothing catches what is
+            # raised here; the interpreter would print where it was, into the log, which has the reason already.
+            sys.excepthook = _unless_told
+            raise NotStarted("see above")
         # twistd has put the log in the place of sys.stderr by now.
         if sys.__stderr__ is not None:
             print(f"forwardemail: {text}", file=sys.__stderr__)
         raise SystemExit(1)
+
+    def _let_go(self) -> None:
+        """Of the terminal that this was started at; whoever waits for its end need not wait for the daemon."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            os.close(terminal)
 
     def _hangup(self, *_: object) -> None:
         """SIGHUP: the operator's «read the certificate again», or the kernel's «your terminal is gone»."""
@@ -158,6 +177,12 @@ class Daemon(Service):
             self._observer.reopen()
         if self._parts is not None:
             self._parts.reload()
+
+
+def _unless_told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that ends the process, but not the one that says what was said already."""
+    if not isinstance(error, NotStarted):
+        sys.__excepthook__(kind, error, trace)
 
 
 def settle() -> None:
