@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -17,6 +18,12 @@ from fe_twisted.base import log
 from fe_twisted.base.errors import BadSettings, Later
 from fe_twisted.servers.tls import ServerTLS
 from fe_twisted.services.cluster.move import Moves
+
+#: Seconds between two looks at what sessions are left in a process that is being replaced.
+LOOK = 0.1
+
+#: Seconds that the sessions which are left then have to hear of their end.
+GOODBYE = 1.0
 
 
 class Parts(MultiService):
@@ -55,6 +62,13 @@ class Parts(MultiService):
             self.workers.replace()
         else:
             log.event("worker.none", reason="everything is in one process; settings take effect when it is started again")
+
+    def leave(self) -> Deferred[None]:
+        """Before a stop, in a process that has a successor: accept nothing more, and let clients finish what they are in the middle of.
+
+        Fires when all have gone, or their time is over, or the stop has come anyway.
+        """
+        return self.doors.leave() if self.doors is not None else succeed(None)
 
     async def _stop(self) -> None:
         for each in reversed(list(self)):
@@ -123,6 +137,7 @@ class Listeners(Service):
     :param shutdown: ends the sessions of one kind; fires when they have ended.
     :param patience: seconds that sessions may take to end.
     :param after: begins something that is to be waited for before connections are accepted.
+    :param dismiss: ends those sessions of one kind whose clients are in the middle of nothing, and returns how many there are.
     """
 
     def __init__(
@@ -133,6 +148,7 @@ class Listeners(Service):
         shutdown: Sequence[Callable[[], Deferred[None]]],
         patience: float,
         after: Callable[[], Deferred[None]] | None = None,
+        dismiss: Sequence[Callable[[], int]] = (),
     ) -> None:
         self._reactor = reactor
         self._after = after
@@ -142,6 +158,7 @@ class Listeners(Service):
         self._factories = factories
         self._shutdown = shutdown
         self._patience = patience
+        self._dismiss = dismiss
         self._ports: list[Any] = []
 
     def startService(self) -> None:
@@ -169,9 +186,24 @@ class Listeners(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    async def _stop(self) -> None:
+    def leave(self) -> Deferred[None]:
+        """See :meth:`Parts.leave`; the stop that follows then waits for a moment only."""
+        return Deferred.fromCoroutine(self._leave())
+
+    async def _leave(self) -> None:
+        until = self._reactor.seconds() + self._patience
+        # First of all: what has not been accepted yet waits at the socket, for the process that comes after this one.
+        await self._close()
+        while self.running and sum([dismiss() for dismiss in self._dismiss]) and self._reactor.seconds() < until:
+            await deferLater(self._reactor, LOOK)
+        self._patience = min(self._patience, GOODBYE)
+
+    async def _close(self) -> None:
         ports, self._ports = self._ports, []
         await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+
+    async def _stop(self) -> None:
+        await self._close()
         ending = DeferredList([maybeDeferred(shutdown).addErrback(logged, "server.stop") for shutdown in self._shutdown])
         ending.addTimeout(self._patience, self._reactor)
         try:

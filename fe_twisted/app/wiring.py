@@ -312,7 +312,7 @@ def _doors(
     factories = {"mx": mx, "imap": imap, "imaps": over_tls}
     farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
     after = partial(links.settled, reactor, SETTLE) if here is None else None
-    parts.doors = Listeners(reactor, sockets, factories, farewells, settings.shutdown_seconds, after)
+    parts.doors = Listeners(reactor, sockets, factories, farewells, settings.shutdown_seconds, after, [mx.dismiss, imap.dismiss])
     parts.doors.setServiceParent(parts)
 
 

@@ -10,6 +10,9 @@ log         ``-`` for the standard output, the path of a file, or ``syslog``
 log_key     hexadecimal: the key of hashed addresses, so that one address is one word in one log
 ==========  ====================================================================================
 
+SIGTERM ends it; SIGUSR2 tells it that another one has taken its place, and ends it when its clients are done with what they are in the
+middle of (:meth:`fe_twisted.app.parts.Parts.leave`).
+
 The standard input stays open while the primary lives; when it ends, so does the worker.  It is started with SIGINT and SIGHUP blocked:
 a Ctrl-C at the terminal goes to the whole group, but is for the primary, which then says what happens; a SIGHUP is heard once the worker
 has its log.
@@ -26,15 +29,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import globalLogBeginner
 
 from fe_twisted import __version__
 from fe_twisted.app.daemon import settle
 from fe_twisted.app.logging import LineObserver
-from fe_twisted.app.parts import Parts
+from fe_twisted.app.parts import Parts, logged
 from fe_twisted.app.steady import steady
 from fe_twisted.app.wiring import build
-from fe_twisted.app.workers import SAY
+from fe_twisted.app.workers import LEAVE, SAY
 from fe_twisted.base import log
 from fe_twisted.base.errors import MailError
 from fe_twisted.base.load import load
@@ -83,6 +87,7 @@ def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
             observer.reopen()
         parts.reload()
 
+    signal.signal(LEAVE, lambda *_: reactor.callFromThread(_leave, reactor, parts))
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came meanwhile is heard now
     log.follow(settings.log_level == "debug")
@@ -93,6 +98,17 @@ def _started(reactor: Any, parts: Any, settings: Any, observer: Any) -> None:
     _Primary(reactor, parts)
     log.event("worker.started", version=__version__)
     parts.doors.listening.addCallback(_say)
+
+
+def _leave(reactor: Any, parts: Parts) -> None:
+    """Another worker has taken this one's place."""
+
+    def stop(_: None) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # it was told to stop meanwhile
+            reactor.stop()
+
+    log.event("worker.leaving")
+    parts.leave().addErrback(logged, "worker.leave").addCallback(stop)
 
 
 def _say(_: None) -> None:

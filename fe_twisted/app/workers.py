@@ -38,6 +38,9 @@ WELL = 60.0
 #: Seconds that a worker may take to stop, beyond those that it gives its sessions.
 STOP = 10.0
 
+#: Tells a worker that another one has taken its place: it ends its sessions one by one, and then itself.
+LEAVE = signal.SIGUSR2
+
 #: The descriptor on which a worker says that it is ready, and the first of its sockets.
 SAY, SOCKETS = 3, 4
 
@@ -77,7 +80,7 @@ class Workers(Service):
             seat.signal(signal.SIGHUP)
 
     def replace(self) -> None:
-        """Replace them one by one: the next one accepts before the one before ends its sessions.
+        """Replace them one by one: the next one accepts before the one before stops to, and ends its sessions.
 
         To be asked again while it goes on does nothing.
         """
@@ -170,7 +173,7 @@ class _Seat:
             return False
         for each in before:
             each.leaving = True
-            each.signal(signal.SIGTERM)
+            each.signal(LEAVE)
         return True
 
     async def stop(self) -> None:

@@ -234,7 +234,13 @@ class Settings:
         False,
         "Offer IMAP clients to compress the connection: less to send, for 300 KiB of memory a connection.",
     )
-    shutdown_seconds: int = _setting(10, "How long stopping may wait for sessions to end.", unit="seconds", minimum=1, maximum=300)
+    shutdown_seconds: int = _setting(
+        10,
+        "How long stopping may wait for sessions to end, and a worker that is being replaced for its clients to finish.",
+        unit="seconds",
+        minimum=1,
+        maximum=300,
+    )
 
     plaintext_login_from_loopback: bool = _setting(False, "Let clients on this machine log in without TLS.", "Logging in", development=True)
     session_grace_seconds: int = _setting(

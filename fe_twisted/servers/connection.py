@@ -12,7 +12,10 @@ from twisted.internet.tcp import Connection
 from fe_twisted.base.errors import TooManyConnections
 from fe_twisted.base.networks import is_loopback, network_of
 
-__all__ = ["ConnectionLimit", "Outlet", "is_loopback", "network_of"]
+__all__ = ["QUIET", "ConnectionLimit", "Outlet", "is_loopback", "network_of"]
+
+#: Seconds of silence after which a client is not in the middle of something, when the process that serves it is being replaced.
+QUIET = 2.0
 
 
 class Teller(Protocol):

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import smtplib
 import socket
 import threading
 import time
@@ -17,7 +16,7 @@ import pytest
 
 from fe_twisted.app.cli.reload import workers_of
 from tests.whole.daemon import OFFSETS, Daemon, simple, until
-from tests.whole.wire import Imap
+from tests.whole.wire import Imap, Smtp
 
 
 @pytest.fixture
@@ -120,24 +119,95 @@ def test_a_worker_that_only_begins_is_not_ended_by_the_signals_of_the_terminal(p
 
 
 def test_reload_replaces_workers_one_by_one_while_mail_goes_on(pair: Daemon) -> None:
-    """Every connection is answered while it goes on, if only with 421, and what was acknowledged is there once."""
+    """Every message and every login is taken while it goes on, at once, and each message is there once."""
     owner = pair.owner()
     before = workers(pair)
     answer: list[str] = []
     reloading = threading.Thread(target=lambda: answer.append(pair.run("reload", "--config", str(pair.config)).stdout))
     reloading.start()
-    sent, accepted = 0, set()
+    sent = 0
     while reloading.is_alive():
-        with contextlib.suppress(smtplib.SMTPResponseException, smtplib.SMTPServerDisconnected), pair.smtp() as client:
-            client.sendmail("me@example.net", [owner.address], simple(f"meanwhile {sent}."))
-            accepted.add(sent)
+        pair.send(owner.address, simple(f"meanwhile {sent}."))
         sent += 1
+        client = pair.login(owner)
+        client.noop()
+        client.logout()
     assert answer == ["2 workers were replaced.\n"], answer
     after = workers(pair)
     assert len(after) == 2 and not after & before
     stored = [int(re.search(rb"meanwhile (\d+)\.", each)[1]) for each in pair.messages(owner)]  # type: ignore[index]
-    assert len(accepted) > sent / 2
-    assert accepted <= set(stored) and len(stored) == len(set(stored))
+    assert stored == list(range(sent))
+    pair.stop()
+
+
+def until_tagged(client: Imap, tag: bytes) -> bytes:
+    """The tagged answer; nobody may say goodbye before it."""
+    while not (line := client.line()).startswith(tag + b" "):
+        assert line and not line.startswith(b"* BYE"), line
+    return line
+
+
+def test_reload_cuts_nobody_off_who_is_in_the_middle_of_something(pair: Daemon) -> None:
+    """Of connections that were accepted before it: who has not logged in, sends a message, or appends one, is served. IDLE ends at once."""
+    owner = pair.owner()
+    message = simple("in two pieces")
+    fresh = [Imap(pair) for _ in range(6)]
+    appending, idling = Imap(pair, owner), Imap(pair, owner, "INBOX")
+    appending.send(b"a APPEND INBOX {%d}\r\n" % len(message))
+    assert appending.line().startswith(b"+")
+    appending.send(message[:20])
+    idling.send(b"a IDLE\r\n")
+    assert idling.line().startswith(b"+")
+    sending = [Smtp(pair) for _ in range(3)]
+    for mail in sending:
+        mail.envelope(owner.address)
+    for mail in sending[1:]:
+        assert mail.ask(b"DATA").startswith(b"354")
+    sending[2].send(message[:20])
+
+    assert "being replaced" in pair.cli("reload", "--wait", "0")
+    until(lambda: pair.log().count("worker.leaving") == 2, "both workers have a successor")
+    assert idling.line() == b"* BYE this process is being replaced, connect again"
+    for client in fresh:
+        client.send(b"a LOGIN %s %s\r\nb SELECT INBOX\r\n" % (owner.address.encode(), owner.password.encode()))
+        assert until_tagged(client, b"b").startswith(b"b OK")
+    appending.send(message[20:] + b"\r\n")
+    assert until_tagged(appending, b"a").startswith(b"a OK")
+    assert sending[0].data(message).startswith(b"250")
+    sending[1].send(message + b".\r\n")
+    sending[2].send(message[20:] + b".\r\n")
+    assert all(mail.reply().startswith(b"250") for mail in sending[1:])
+    assert not pair.log().count("worker.stopped")
+
+    until(lambda: pair.log().count("worker.stopped") == 2, "both have ended")
+    for client in [*fresh, appending]:
+        assert client.rest().endswith(b"* BYE this process is being replaced, connect again\r\n")
+    for mail in sending:
+        assert mail.reply().startswith(b"421")
+    for each in (*fresh, appending, idling, *sending):
+        each.close()
+    assert len(pair.messages(owner)) == 4
+    pair.stop()
+
+
+def test_reload_ends_within_its_time_whoever_stays(tmp_path: Path) -> None:
+    """A client that never logs in, and a message that never ends, get their BYE and 421 when ``shutdown_seconds`` are over."""
+    pair = Daemon(tmp_path / "var", overrides={"workers": "2", "shutdown_seconds": "3"})
+    pair.init().start()
+    owner = pair.owner()
+    silent, sending = Imap(pair), Smtp(pair)
+    sending.envelope(owner.address)
+    assert sending.ask(b"DATA").startswith(b"354")
+    assert "being replaced" in pair.cli("reload", "--wait", "0")
+    until(lambda: pair.log().count("worker.leaving") == 2, "both workers have a successor")
+    began = time.monotonic()
+    assert silent.line() == b"* BYE server is shutting down"
+    assert sending.reply().startswith(b"421")
+    assert time.monotonic() - began < 3 + 10
+    until(lambda: pair.log().count("worker.stopped") == 2, "both have ended")
+    silent.close()
+    sending.close()
+    assert pair.messages(owner) == []
     pair.stop()
 
 

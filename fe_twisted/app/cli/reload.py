@@ -26,8 +26,9 @@ LOOK = 0.1
 def reload(seconds: int) -> None:
     """Replace the worker processes one by one, by ones with the settings and the program of now.
 
-    The next worker accepts connections before the one before ends its sessions; IMAP clients connect again by themselves. The certificate
-    is read again as well. The process that was started first stays as it is: what it needs (ports, location, files) takes a restart.
+    The next worker accepts connections before the one before stops to. That one lets clients finish what they are in the middle of, for
+    shutdown_seconds at most, and ends the other sessions; IMAP clients connect again by themselves. The certificate is read again as well.
+    The process that was started first stays as it is: what it needs (ports, location, files) takes a restart.
     """
     out = terminal()
     settings = out.settings()  # those that cannot be used are refused here, and nothing has changed

@@ -141,6 +141,11 @@ class Parser:
         """Octets fed and not yet made into an event; the server pauses its transport when they are too many."""
         return len(self._buffer)
 
+    @property
+    def partial(self) -> bool:
+        """Whether a command, or an answer, has begun to come in and is not complete."""
+        return bool(self._buffer or self._text) or self._state != self._line
+
     def expect_line(self) -> None:
         """Return the next line as a :class:`ContinuationLine` (RFC 3501 sections 6.2.2, RFC 2177).
 

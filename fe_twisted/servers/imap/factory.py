@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory
 
 from fe_twisted.base.clock import Clock
-from fe_twisted.servers.connection import ConnectionLimit
+from fe_twisted.servers.connection import QUIET, ConnectionLimit
 from fe_twisted.servers.imap.door import Door
 from fe_twisted.servers.imap.limits import ImapLimits
 from fe_twisted.servers.imap.protocol import ImapProtocol
@@ -69,6 +69,19 @@ class ImapFactory(Factory):
         if self._empty is None:
             self._empty = Deferred()
         return self._empty
+
+    def dismiss(self, text: str = "this process is being replaced, connect again") -> int:
+        """Say BYE to those who are in the middle of nothing: who wait in IDLE, or have logged in and been silent for a while.
+
+        To be called again and again by a process that accepts nothing more and has a successor.  Who has only just come is served.
+
+        :returns: how many connections there are, those that have got their BYE included.
+        """
+        now = self.clock.seconds()
+        for connection in tuple(self.live):
+            if connection.quiet_since() <= now - QUIET:
+                connection.bye(text)
+        return len(self.live)
 
     def gone(self, connection: ImapProtocol) -> None:
         """A connection has ended, and so has its last command."""

@@ -6,6 +6,7 @@ reading from the socket.  Output is written in blocks; when the client does not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         """Greet, or say that there are too many."""
         factory = self.factory
         self._outlet = Outlet(self.transport)
-        self._since = factory.clock.seconds()
+        self._since = self._heard = factory.clock.seconds()
         self.peer = getattr(self.transport.getPeer(), "host", None) or LOCAL
         self.secure = ISSLTransport.providedBy(self.transport)
         self.limits = factory.limits
@@ -162,6 +163,17 @@ class ImapProtocol(Protocol, TimeoutMixin):
             self._farewell = text
         else:
             self._goodbye(text)
+
+    def quiet_since(self) -> float:
+        """Since when, by the clock, the client is in the middle of nothing: never (infinity) before login, in a command, or in what is
+        being told to it; always (minus infinity) in IDLE, since it hears of its end there at once.
+        """
+        if self._between or self.amid or self.session.state is State.GREETED:
+            return math.inf
+        if self.idling:
+            return -math.inf
+        waiting = self._parser.partial or (self._deflate is not None and self._deflate.waiting)
+        return math.inf if self._running or self._again is not None or waiting else self._heard
 
     def _expelled(self) -> None:
         """Counted together with other processes it was one too many."""
@@ -273,6 +285,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         self._bytes_in += len(data)
         if self._closing or self._lost:
             return
+        self._heard = self.factory.clock.seconds()
         if self.session.state is not State.GREETED:
             self._keep()
         if self._deflate is None:
@@ -430,6 +443,7 @@ class ImapProtocol(Protocol, TimeoutMixin):
         if self._lost or self._closing:
             return
         self.write(reply.line(command.tag))
+        self._heard = self.factory.clock.seconds()
         if self.session.state is not State.GREETED:
             self._keep()
         if reply.then is not None:

@@ -24,7 +24,7 @@ from fe_twisted.base.errors import DiskFull, LimitReached, MailError
 from fe_twisted.protocols.smtp.address import BadParameter, Sender, parse_mail, parse_rcpt
 from fe_twisted.protocols.smtp.parse import Chunk, Command, Content, End, Event
 from fe_twisted.protocols.smtp.replies import Reply, reply_to
-from fe_twisted.servers.connection import ConnectionLimit
+from fe_twisted.servers.connection import QUIET, ConnectionLimit
 from fe_twisted.servers.smtp.limits import Budget, MxLimits
 from fe_twisted.servers.smtp.session import Answer, Session, Shared
 from fe_twisted.servers.tls import ServerTLS
@@ -32,6 +32,9 @@ from fe_twisted.services.receive.receive import Client, Receive, Recipient, Tran
 
 #: A BDAT chunk of at least this size counts by its octets, a smaller one as a command.
 SMALL_CHUNK = 4096
+
+#: The last reply of a process that ends (RFC 5321 section 3.8).
+_LATER = (421, "4.3.2", "shutting down, closing")
 
 #: What a name in HELO may look like: wider than RFC 5321 section 4.1.1.1, for it decides nothing, but no space, parenthesis or control.
 _HELO = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -127,6 +130,10 @@ class MxProtocol(Session):
     def receiving(self) -> bool:
         """See :class:`Session`."""
         return self._incoming is not None
+
+    def resting(self) -> bool:
+        """See :class:`Session`."""
+        return self._state is State.READY
 
     def _reset(self, state: State) -> None:
         """End the transaction, if there is one."""
@@ -390,10 +397,23 @@ class MxFactory(Factory):
             for deferred in waiting:
                 deferred.callback(None)
 
+    def dismiss(self) -> int:
+        """End with 421 the sessions that are between two transactions and have been silent for a while.
+
+        To be called again and again by a process that accepts nothing more and has a successor.  Who has only just come is served.
+
+        :returns: how many sessions and deliveries there are, those that have got their 421 included.
+        """
+        now = self.shared.clock.seconds()
+        for session in list(self.shared.sessions):
+            if session.quiet_since() <= now - QUIET:
+                session.end(*_LATER)
+        return len(self.shared.sessions) + self.delivering
+
     def shutdown(self) -> Deferred[None]:
         """End all sessions with 421 (RFC 5321 section 3.8); fires when the last delivery under way is over."""
         for session in list(self.shared.sessions):
-            session.end(421, "4.3.2", "shutting down, closing")
+            session.end(*_LATER)
         done: Deferred[None] = Deferred()
         if self.delivering:
             self._drained.append(done)

@@ -9,6 +9,7 @@ A door derives from :class:`Session` and says in :meth:`Session.handle` what the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -88,7 +89,7 @@ class Session(Protocol, TimeoutMixin):
         #: Set when the session is to end as soon as the command under way is answered.
         self._ending: Reply | None = None
         self._counted = False
-        self._started = shared.clock.seconds()
+        self._started = self._heard = shared.clock.seconds()
         self._calls: list[Any] = []
 
     # -- for the door -----------------------------------------------------------------------------
@@ -111,6 +112,14 @@ class Session(Protocol, TimeoutMixin):
     def receiving(self) -> bool:
         """Whether the client is in the middle of a message."""
         raise NotImplementedError
+
+    def resting(self) -> bool:
+        """Whether the client has said who it is and has begun nothing, so that it can be told to come again later."""
+        raise NotImplementedError
+
+    def quiet_since(self) -> float:
+        """Since when, by the clock, the client is in the middle of nothing; infinity for never."""
+        return math.inf if self._busy or self.parser.buffered or not self.resting() else self._heard
 
     def refused(self, error: MailError, **fields: object) -> None:
         """Log why something was refused."""
@@ -209,6 +218,7 @@ class Session(Protocol, TimeoutMixin):
         """Work on it, or keep it until the command under way is done."""
         if self.closing:
             return
+        self._heard = self._shared.clock.seconds()
         self.resetTimeout()  # type: ignore[no-untyped-call]
         self.parser.feed(data)
         if not self._busy:
@@ -332,6 +342,7 @@ class Session(Protocol, TimeoutMixin):
         self._busy = False
         if self.closing:
             return
+        self._heard = self._shared.clock.seconds()
         self._send(reply)
         if self._ending is not None and not self.closing:
             self.close_with(self._ending)

@@ -230,10 +230,110 @@ def test_shutdown_waits_for_all(house: House) -> None:
     assert done
 
 
+def test_shutdown_in_the_middle_of_append_stores_nothing(house: House) -> None:
+    client = house.login()
+    client.send(b"a APPEND INBOX {40}\r\nSubject: 1\r\n")
+    client.take()
+    house.factory.shutdown()
+    assert client.lines() == ["* BYE server is shutting down"]
+    assert client.closing
+    client.send(b"\r\n".ljust(28) + b"\r\n")
+    assert house.login().ask("STATUS INBOX (MESSAGES)")[0] == "* STATUS INBOX (MESSAGES 0)"
+
+
 def test_shutdown_of_nobody_is_done_at_once(house: House) -> None:
     done: list[None] = []
     house.factory.shutdown().addCallback(done.append)
     assert done
+
+
+# -- a process that is being replaced -------------------------------------------------------------
+
+REPLACED = "* BYE this process is being replaced, connect again"
+
+
+def test_dismiss_serves_who_has_only_just_come(house: House) -> None:
+    """Accepted the moment before: it logs in and is answered; when it has nothing more to ask it hears of the end."""
+    client = house.connect()
+    assert house.factory.dismiss() == 1
+    house.clock.advance(9)
+    assert house.factory.dismiss() == 1
+    assert not client.closing
+    client.take()
+    assert client.ask("LOGIN hello@example.com secret")[-1].startswith("t OK")
+    house.factory.dismiss()
+    house.clock.advance(1.9)
+    house.factory.dismiss()
+    assert client.ask("SELECT INBOX")[-1].startswith("t OK")
+    house.clock.advance(1.9)
+    house.factory.dismiss()
+    assert client.take() == b""
+    house.clock.advance(0.1)
+    assert house.factory.dismiss() == 1
+    assert client.lines() == [REPLACED]
+    assert client.closing
+    client.drop()
+    assert house.factory.dismiss() == 0
+
+
+def test_dismiss_ends_idle_and_silent_sessions_at_once(house: House) -> None:
+    silent, idle = house.login("INBOX"), house.login("INBOX")
+    house.clock.advance(2)
+    idle.send(b"a IDLE\r\n")
+    silent.take()
+    idle.take()
+    assert house.factory.dismiss() == 2
+    assert silent.lines() == idle.lines() == [REPLACED]
+    assert silent.closing and idle.closing
+
+
+def test_dismiss_lets_a_command_end_and_its_client_ask_more(house: House) -> None:
+    client = house.login()
+    client.take()
+    house.threads.held = True
+    client.send(b"a CREATE New\r\n")
+    house.clock.advance(8)
+    house.factory.dismiss()
+    house.threads.work()
+    house.factory.dismiss()
+    (created,) = client.lines()
+    assert created.endswith("CREATE completed")
+    house.threads.held = False
+    assert client.ask("SELECT New")[-1].startswith("t OK")
+
+
+@pytest.mark.parametrize("begun", [b"a NO", b"a APPEND INBOX {40}\r\n", b"a APPEND INBOX {40}\r\nSubject:", b"a SELECT {100000+}\r\nabc"])
+def test_dismiss_waits_for_the_rest_of_a_command(house: House, begun: bytes) -> None:
+    """In the middle of a line, a literal, or one that is thrown away."""
+    client = house.login()
+    client.send(begun)
+    client.take()
+    house.clock.advance(9)
+    assert house.factory.dismiss() == 1
+    assert not client.closing
+    if b"APPEND" in begun:
+        client.send(b"Subject: 1\r\n\r\n".ljust(40)[max(0, len(begun) - len(b"a APPEND INBOX {40}\r\n")) :] + b"\r\n")
+        assert client.lines()[-1].startswith("a OK [APPENDUID")
+
+
+def test_dismiss_cuts_no_large_answer(house: House) -> None:
+    run(house.mailbox.append("INBOX", [NewMessage(mail(1, "x" * 70 + "\r\n") + b"y" * 400_000)]))
+    client = house.login("INBOX", network=Slow)
+    slow = client.transport
+    assert isinstance(slow, Slow)
+    slow.move()
+    client.send(b"a FETCH 1 BODY[]\r\n")
+    got = slow.move()
+    for _ in range(40):
+        house.clock.advance(1)
+        house.factory.dismiss()
+        got += slow.move()
+        if b"a OK" in got:
+            break
+    assert got.endswith(b"a OK FETCH completed\r\n") and len(got) > 400_000
+    house.clock.advance(2)
+    house.factory.dismiss()
+    assert slow.move() == REPLACED.encode() + b"\r\n"
 
 
 def test_a_connection_that_does_not_close_is_aborted(house: House) -> None:

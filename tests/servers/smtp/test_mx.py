@@ -188,6 +188,80 @@ def test_shutdown() -> None:
     assert busy.closed
 
 
+def test_shutdown_in_the_middle_of_a_message_stores_nothing() -> None:
+    """The client reads its 421 whatever it goes on to send."""
+    world = World()
+    wire = world.connect()
+    wire.send(ENVELOPE + b"DATA\r\nSubject: x\r\n")
+    over: list[object] = []
+    world.factory.shutdown().addCallback(over.append)
+    assert wire.read() == "421 4.3.2 mx.example.com shutting down, closing [id c0ffee]\r\n"
+    assert over == [None]
+    assert not wire.closed
+    assert wire.send(b"\r\ntext\r\n.\r\n") == ""
+    assert world.mailboxes.stored == []
+    world.clock.advance(world.factory.shared.limits.closing)
+    assert wire.transport.aborted
+
+
+DISMISSED = "421 4.3.2 mx.example.com shutting down, closing [id c0ffee]\r\n"
+
+
+def test_dismiss_serves_who_has_only_just_come() -> None:
+    """Accepted the moment before the process was replaced: a message is taken, whatever pauses the client makes within it."""
+    world = World()
+    wire = world.connect()
+    for piece in (b"EHLO x.example.org\r\n", b"MAIL FROM:<a@example.org>\r\n", b"RCPT TO:<hello@example.com>\r\n", b"DATA\r\n", b"a: b"):
+        assert world.factory.dismiss() == 1
+        world.clock.advance(1.9)
+        wire.send(piece)
+    world.clock.advance(9)
+    assert world.factory.dismiss() == 1
+    assert codes(wire.send(b"\r\n.\r\n")) == ["250"]
+    assert len(world.mailboxes.stored) == 1
+    world.factory.dismiss()
+    assert wire.read() == ""
+    world.clock.advance(2)
+    world.factory.dismiss()
+    assert wire.read() == DISMISSED
+    wire.protocol.connectionLost()
+    assert world.factory.dismiss() == 0
+
+
+def test_dismiss_ends_those_between_two_messages() -> None:
+    world = World()
+    idle, greeted, half, begun = (world.connect() for _ in range(4))
+    idle.send(b"EHLO x.example.org\r\n")
+    half.send(b"EHLO x.example.org\r\nMAIL FR")
+    begun.send(b"EHLO x.example.org\r\nMAIL FROM:<a@example.org>\r\n")
+    greeted.read()
+    world.clock.advance(5)
+    assert world.factory.dismiss() == 4
+    assert idle.read() == DISMISSED
+    assert idle.closed and not (greeted.closed or half.closed or begun.closed)
+    assert codes(greeted.send(b"EHLO x.example.org\r\n")) == ["250"]
+
+
+def test_dismiss_waits_for_deliveries() -> None:
+    """Also for one whose client has gone."""
+    world = World()
+    world.mailboxes.slow = True
+    wire, lost = world.connect(), world.connect()
+    for each in (wire, lost):
+        each.send(ENVELOPE + b"DATA\r\n" + MESSAGE)
+    lost.protocol.connectionLost()
+    world.clock.advance(5)
+    assert world.factory.dismiss() == 3
+    world.mailboxes.finish()
+    world.mailboxes.finish()
+    assert codes(wire.read())[-1] == "250"
+    assert world.factory.dismiss() == 1
+    assert wire.read() == ""
+    world.clock.advance(2)
+    world.factory.dismiss()
+    assert wire.read() == DISMISSED
+
+
 def test_a_client_that_speaks_before_the_greeting() -> None:
     """It costs one of its errors; the commands are answered after the greeting."""
     world = World(MxLimits(greeting_delay=2, errors=2))
