@@ -11,6 +11,7 @@ from twisted.internet.defer import DeferredLock
 from fe_twisted.base import errors, faults, log
 from fe_twisted.base.clock import Clock
 from fe_twisted.protocols.crypto.seal import SealingKey
+from fe_twisted.services.deliver.turns import REST, Again, Progress, Round
 from fe_twisted.storage.mailbox.api import Appended, NewMessage
 from fe_twisted.storage.spool.item import Waiting, unseal
 from fe_twisted.storage.spool.spool import SealedRow, Spool
@@ -21,16 +22,16 @@ from fe_twisted.storage.sqlite.writer import RunInThread
 BATCH_MESSAGES = 200
 BATCH_BYTES = 8 * 1024 * 1024
 
-#: Messages in a row that may fail, each alone and by an error of ours, before the mailbox is taken for broken and not they; and how many of
-#: these are the newest, because those that cannot be stored may all have come together, and be the oldest.
+#: Messages in a row that may fail, each alone and by an error of ours, before it may be the mailbox and not they: then the next poll goes
+#: on with others.  And how many of these are the newest, because those that cannot be stored may all have come together, and be the oldest.
 PROBES = 20
 NEWEST = 5
 
-#: Seconds after which messages that were set aside are tried again; the first poll after a start tries them as well.
-RETRY = 900.0
+#: Messages that may fail in one poll, whatever for and whatever was stored between them; the next poll goes on after the batch.
+FAILURES = 200
 
-#: Seconds for which a mailbox that took nothing is left in peace, unless new mail comes: each command of each session polls.
-REST = 60.0
+#: For want of what a smaller message may find enough of.
+_SHORTAGE = (errors.DiskFull, errors.OverQuota, MemoryError)
 
 INBOX = "INBOX"
 
@@ -66,6 +67,17 @@ class _Opened:
 
     items: list[Waiting] = field(default_factory=list)
     unreadable: list[tuple[SealedRow, Exception]] = field(default_factory=list)
+    too_large: list[tuple[SealedRow, MemoryError]] = field(default_factory=list)
+    sizes: dict[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """Messages of one folder, how many octets each takes sealed, and the delivery ids of all that are stored, to be added to."""
+
+    waiting: list[Waiting]
+    sizes: dict[bytes, int]
+    stored: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,65 +90,6 @@ class _Work:
     leaving: Callable[[], bool]
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How a merge goes.
-
-    :param limit: messages in a row that may fail by an error of ours.
-    :param came: messages that are new in the mailbox.
-    :param succeeded: some message was stored.
-    :param failures: delivery ids of all that could not be stored.
-    :param doubtful: those since the last success, each of which failed alone by an error of ours: it may be the mailbox.
-    :param refused: those that are certainly at fault themselves, and are not marked yet.
-    :param error: the last of ours.
-    """
-
-    limit: int
-    came: int = 0
-    succeeded: bool = False
-    failures: set[bytes] = field(default_factory=set)
-    doubtful: list[bytes] = field(default_factory=list)
-    refused: list[bytes] = field(default_factory=list)
-    error: errors.Ours | None = None
-
-    def stored(self, news: int) -> None:
-        """Messages were stored, so nothing is wrong with the mailbox, and what failed before them failed by itself."""
-        self.came += news
-        self.succeeded = True
-        self.settle()
-
-    def settle(self) -> None:
-        """It is not the mailbox."""
-        self.refused += self.doubtful
-        self.doubtful.clear()
-
-    def failed(self, delivery_id: bytes, error: Exception) -> None:
-        """A message could not be stored, or not even read.
-
-        :raises Ours: it was one too many.
-        """
-        self.failures.add(delivery_id)
-        if not isinstance(error, errors.Ours):
-            self.refused.append(delivery_id)
-            return
-        self.doubtful.append(delivery_id)
-        self.error = error
-        if len(self.doubtful) >= self.limit:
-            raise error
-
-
-@dataclass(slots=True)
-class _Again:
-    """When messages that were set aside are tried again.
-
-    :param due: seconds of the clock.
-    :param tried: delivery ids of those that had their turn and failed: when one attempt does not come to all, the next goes on behind them.
-    """
-
-    due: float
-    tried: set[bytes] = field(default_factory=set)
-
-
 class Merge:
     """Empties temporary mailboxes, each by one merge at a time."""
 
@@ -147,9 +100,9 @@ class Merge:
         self._locks: dict[str, DeferredLock] = {}
         #: Of mailboxes with messages that were set aside: what refused them may have been a fault of ours that an update has mended, or one
         #: that has passed.
-        self._again: dict[str, _Again] = {}
-        #: When a mailbox took nothing, so that it is left in peace now; and those to which mail came while they were being merged.
-        self._resting: dict[str, float] = {}
+        self._again: dict[str, Again] = {}
+        #: Of mailboxes that took nothing; and those to which mail came while they were being merged.
+        self._rounds: dict[str, Round] = {}
         self._news: set[str] = set()
         spool.when_added(self._added)
 
@@ -167,7 +120,8 @@ class Merge:
 
         Whoever comes while a merge is running waits for it, and then looks whether more has come since.  A failure leaves everything that
         is not yet stored for the next time; a message that was stored but not yet removed is recognised by its delivery id.  A mailbox that
-        took nothing, and not for a reason that passes by itself, is not asked again for :data:`REST` seconds, unless new mail comes.
+        takes nothing, and not for a reason that passes by itself, is asked for :data:`PROBES` messages at each poll, until all had their
+        turn; then it is not asked again for :data:`REST` seconds, and for longer the next time, unless new mail comes.
 
         :param leaving: whether to stop after a batch; one batch is always stored, so that each login, however short, brings some in.
         :returns: how many messages came with this call.
@@ -185,32 +139,38 @@ class Merge:
             if not lock.locked:
                 self._locks.pop(mailbox_id, None)
                 self._news.discard(mailbox_id)
+                if self._rounds.get(mailbox_id) == Round():
+                    del self._rounds[mailbox_id]
 
     def _due(self, mailbox_id: str) -> bool:
         """Whether something waits, and the mailbox is not being left in peace."""
-        failed = self._resting.get(mailbox_id)
-        # A clock that was set back keeps nothing out.
-        resting = failed is not None and 0 <= self._clock.seconds() - failed < REST
-        return not resting and self._spool.waiting(mailbox_id)
+        turn = self._rounds.get(mailbox_id)
+        peace = turn is not None and not turn.news and turn.resting(self._clock.seconds())
+        return not peace and self._spool.waiting(mailbox_id)
 
     def _added(self, mailbox_id: str) -> None:
         """New mail waits; it may well be that it can be stored."""
-        self._resting.pop(mailbox_id, None)
+        turn = self._rounds.get(mailbox_id)
+        if turn is not None:
+            turn.news = True
         if mailbox_id in self._locks:
             self._news.add(mailbox_id)
 
     async def _merge(self, work: _Work) -> int:
         faults.reach("merge.start")
         self._news.discard(work.mailbox_id)
-        progress = _Progress(PROBES - NEWEST)
+        turn = self._rounds.setdefault(work.mailbox_id, Round())
+        turn.begin(self._clock.seconds())
+        progress = Progress(PROBES - NEWEST)
         try:
-            await self._drain(work, progress)
+            await self._go_on(work, progress, turn)
         except errors.Ours as error:
-            if error is not progress.error or not await self._vouched_for(work, progress):
-                if not progress.succeeded and work.mailbox_id not in self._news:
-                    self._resting[work.mailbox_id] = self._clock.seconds()
+            ours = error is progress.error
+            if not ours or not await self._vouched_for(work, progress, turn):
+                turn.tried.update(progress.doubtful)
+                self._note(work.mailbox_id, turn, progress, over=progress.drained or not ours)
                 raise
-        self._resting.pop(work.mailbox_id, None)
+        self._note(work.mailbox_id, turn, progress, over=progress.drained and bool(turn.tried))
         came = progress.came
         if not work.leaving():
             came += await self._retry(work, progress.failures)
@@ -219,34 +179,99 @@ class Merge:
             faults.reach("merge.done")
         if came:
             log.event("merge.done", mailbox=work.mailbox_id, messages=came)
+        if progress.short is not None:
+            raise progress.short
         return came
 
-    async def _drain(self, work: _Work, progress: _Progress) -> None:
+    def _note(self, mailbox_id: str, turn: Round, progress: Progress, *, over: bool) -> None:
+        """How the merge went, for the next one.
+
+        :param over: there are no others that could be tried.
+        """
+        if progress.succeeded:
+            turn.succeeded()
+        elif mailbox_id in self._news:
+            turn.tried.clear()
+        elif over and progress.short is None:
+            turn.end(self._clock.seconds())
+
+    async def _go_on(self, work: _Work, progress: Progress, turn: Round) -> None:
+        """Move in what has not been set aside, those that had their turn at earlier polls after all others.
+
+        :raises MailError: see :meth:`_drain`.
+        """
+        if turn.tried:
+            await self._in_order(work, progress, turn)
+            if progress.succeeded and work.leaving():
+                return
+        await self._drain(work, progress, turn.tried)
+        if progress.succeeded and turn.tried and not work.leaving():
+            await self._second_turn(work, progress, turn)
+
+    async def _in_order(self, work: _Work, progress: Progress, turn: Round) -> None:
+        """It may have been the mailbox, and over by now: then all move in as they came."""
+        rows = await self._spool.take(work.mailbox_id, BATCH_MESSAGES, BATCH_BYTES)
+        whole = Progress(1, whole=True)
+        if rows:
+            await self._batch(work, rows, whole)
+            progress.failures |= whole.failures
+        if whole.succeeded:
+            progress.stored(whole.came)
+        if whole.succeeded or not rows:
+            turn.tried.clear()
+
+    async def _drain(self, work: _Work, progress: Progress, tried: set[bytes]) -> None:
         """Move in what has not been set aside.
 
+        :param tried: delivery ids to pass over.
         :raises MailError: see :meth:`merge`; then what failed last is not marked, because it may well be the mailbox.
         """
-        while rows := await self._spool.take(work.mailbox_id, BATCH_MESSAGES, BATCH_BYTES, besides=progress.failures):
+        while rows := await self._take(work, progress, tried):
             try:
                 await self._batch(work, rows, progress)
             except errors.Ours as error:
                 if error is not progress.error:
                     raise
-                await self._try_newest(work, progress)
-            if work.leaving():
+                await self._try_newest(work, progress, tried)
+            if work.leaving() or len(progress.failures) >= FAILURES:
                 break
+        else:
+            progress.drained = True
         if progress.error is not None and not progress.succeeded:
             raise progress.error  # what is certain is that nobody can be told to be at fault
         progress.settle()
         await self._mark(work, progress)
 
-    async def _try_newest(self, work: _Work, progress: _Progress) -> None:
+    async def _take(self, work: _Work, progress: Progress, tried: set[bytes], *, newest: bool = False) -> list[SealedRow]:
+        """The next that are to be tried: a batch of the oldest, or one of the newest."""
+        besides = progress.failures | tried
+        limit = 1 if newest else BATCH_MESSAGES
+        return await self._spool.take(work.mailbox_id, limit, BATCH_BYTES, besides=besides, newest=newest, smaller=progress.room)
+
+    async def _second_turn(self, work: _Work, progress: Progress, turn: Round) -> None:
+        """It is not the mailbox: those that failed at earlier polls either move in now, or are set aside."""
+        again = Progress(PROBES, failures=set(progress.failures), room=progress.room, succeeded=True)
+        try:
+            while rows := await self._take(work, again, set()):
+                await self._batch(work, rows, again)
+            turn.tried.clear()
+        except errors.Ours as error:
+            if error is not again.error:
+                raise
+        again.settle()
+        await self._mark(work, again)
+        turn.tried -= again.failures
+        progress.failures |= again.failures
+        progress.came += again.came
+        progress.short = again.short or progress.short
+
+    async def _try_newest(self, work: _Work, progress: Progress, tried: set[bytes]) -> None:
         """Many in a row have failed: if one of the last that came can be stored, it is they; and if there is no other left, who knows.
 
         :raises Ours: it is the mailbox.
         """
         while len(progress.doubtful) < PROBES:
-            rows = await self._spool.take(work.mailbox_id, 1, BATCH_BYTES, besides=progress.failures, newest=True)
+            rows = await self._take(work, progress, tried, newest=True)
             if not rows:
                 return
             try:
@@ -259,12 +284,13 @@ class Merge:
         if progress.error is not None:
             raise progress.error
 
-    async def _vouched_for(self, work: _Work, progress: _Progress) -> bool:
+    async def _vouched_for(self, work: _Work, progress: Progress, turn: Round) -> bool:
         """Nothing could be stored; whether one of those that were set aside can be, which then need not wait for better ones to come."""
         came = 0 if work.leaving() else await self._retry(work, progress.failures)
         if came:
             progress.stored(came)
             await self._mark(work, progress)
+            await self._second_turn(work, progress, turn)
         return came > 0
 
     async def _retry(self, work: _Work, just_now: set[bytes]) -> int:
@@ -273,38 +299,39 @@ class Merge:
         :param just_now: delivery ids of those that have failed in this merge.
         :returns: how many messages came.
         """
-        again = self._again.setdefault(work.mailbox_id, _Again(0.0))
+        again = self._again.setdefault(work.mailbox_id, Again(0.0))
         # A clock that was set back keeps nothing out.
-        if 0 < again.due - self._clock.seconds() <= RETRY:
+        if 0 < again.due - self._clock.seconds() <= again.pause:
             return 0
         again.tried |= just_now
-        again.due = self._clock.seconds() + RETRY
-        progress = _Progress(PROBES)
+        again.due = 0.0  # the next poll goes on behind those that fail now
+        progress = Progress(PROBES)
         try:
-            while rows := await self._spool.take(work.mailbox_id, BATCH_MESSAGES, BATCH_BYTES, besides=again.tried, refused=True):
+            while rows := await self._spool.take(
+                work.mailbox_id, BATCH_MESSAGES, BATCH_BYTES, besides=again.tried, refused=True, smaller=progress.room
+            ):
                 try:
                     await self._batch(work, rows, progress, mark=False)
                 finally:
-                    again.tried |= progress.failures
-                if work.leaving():
-                    again.due = 0.0
+                    again.went(progress)
+                if work.leaving() or len(progress.failures) >= FAILURES:
                     break
             else:
-                again.tried.clear()
-        except errors.MailError as error:
-            if isinstance(error, errors.Later):
+                again.end(self._clock.seconds(), short=progress.short is not None)
+        except (errors.MailError, MemoryError) as error:
+            if error is not progress.error:
                 again.due = self._clock.seconds() + REST
-            log.warning("merge.retry", mailbox=work.mailbox_id, reason=error.reason or error.public)
+            log.warning("merge.retry", mailbox=work.mailbox_id, reason=getattr(error, "reason", "") or str(error))
         return progress.came
 
-    async def _batch(self, work: _Work, rows: list[SealedRow], progress: _Progress, *, mark: bool = True) -> None:
+    async def _batch(self, work: _Work, rows: list[SealedRow], progress: Progress, *, mark: bool = True) -> None:
         """Open the seals and store: see :meth:`_store`."""
         faults.reach("merge.taken")
         opened = await self._unseal(work.mailbox_id, rows, work.key)
         faults.reach("merge.unsealed")
         await self._store(work, opened, progress, mark)
 
-    async def _mark(self, work: _Work, progress: _Progress) -> None:
+    async def _mark(self, work: _Work, progress: Progress) -> None:
         """Set aside what is certainly at fault itself."""
         if progress.refused:
             refused, progress.refused = progress.refused, []
@@ -318,8 +345,9 @@ class Merge:
             for row in rows:
                 try:
                     opened.items.append(unseal(row.sealed, key, mailbox_id, row.delivery_id))
-                except MemoryError:
-                    raise
+                    opened.sizes[row.delivery_id] = len(row.sealed)
+                except MemoryError as error:
+                    opened.too_large.append((row, error))
                 except Exception as error:  # Unreadable; or a bug in reading it, which must not keep the others out
                     opened.unreadable.append((row, error))
             return opened
@@ -327,7 +355,7 @@ class Merge:
         done: _Opened = await self._run_in_thread(work)
         return done
 
-    async def _store(self, work: _Work, opened: _Opened, progress: _Progress, mark: bool) -> None:
+    async def _store(self, work: _Work, opened: _Opened, progress: Progress, mark: bool) -> None:
         """Store a batch, and only then remove it from the temporary mailbox; what cannot be stored stays there.
 
         :param mark: whether what is certainly at fault itself is not marked yet.
@@ -339,11 +367,13 @@ class Merge:
             progress.failures.add(row.delivery_id)
             progress.refused.append(row.delivery_id)
         stored: list[bytes] = []
-        trouble: errors.Ours | None = None
+        trouble: errors.MailError | MemoryError | None = None
         try:
             for folder, items in _by_folder(opened.items):
-                await self._append(work, folder, items, progress, stored)
-        except errors.Ours as error:
+                await self._append(work, folder, _Items(items, opened.sizes, stored), progress)
+            for row, shortage in opened.too_large:
+                progress.no_room(len(row.sealed), shortage)
+        except (errors.MailError, MemoryError) as error:
             trouble = error
         faults.reach("merge.appended")
         if stored:
@@ -354,28 +384,43 @@ class Merge:
         if trouble is not None:
             raise trouble
 
-    async def _append(self, work: _Work, folder: str, items: list[Waiting], progress: _Progress, stored: list[bytes]) -> None:
+    async def _append(self, work: _Work, folder: str, items: _Items, progress: Progress) -> None:
         """Store messages of one folder in one transaction, or each alone if one of them cannot be stored.
 
-        :param stored: the delivery ids that are stored are added to it.
         :raises Later, MemoryError: nothing is wrong with the messages; the next poll tries again.
         :raises Ours: something is wrong with too many of them in a row.
         """
+        batch = [item for item in items.waiting if progress.fits(items.sizes[item.delivery_id])]
+        if not batch:
+            return
         try:
-            appended = await _append_to(work.mailbox, folder, items)
-        except (errors.Later, MemoryError):
-            raise
+            appended = await _append_to(work.mailbox, folder, batch)
         except Exception as error:
-            if len(items) == 1:
-                log.failure("merge.refused", error, mailbox=work.mailbox_id, delivery=items[0].delivery_id.hex())
-                progress.failed(items[0].delivery_id, error)
+            if isinstance(error, errors.Later) and not isinstance(error, _SHORTAGE):
+                raise
+            if progress.whole:
+                return
+            if len(batch) == 1:
+                self._failed(work, batch[0].delivery_id, items.sizes[batch[0].delivery_id], error, progress)
                 return
         else:
-            stored += [item.delivery_id for item in items]
+            items.stored.extend(item.delivery_id for item in batch)
             progress.stored(sum(uid != 0 for uid in appended.uids))
             return
-        for single in items:
-            await self._append(work, folder, [single], progress, stored)
+        for single in batch:
+            await self._append(work, folder, _Items([single], items.sizes, items.stored), progress)
+
+    def _failed(self, work: _Work, delivery_id: bytes, size: int, error: Exception, progress: Progress) -> None:
+        """A message could not be stored, alone.
+
+        :param size: its octets, sealed.
+        :raises Ours, Later, MemoryError: it was one too many.
+        """
+        if isinstance(error, _SHORTAGE):
+            progress.no_room(size, error)
+            return
+        log.failure("merge.refused", error, mailbox=work.mailbox_id, delivery=delivery_id.hex())
+        progress.failed(delivery_id, error)
 
 
 async def _append_to(mailbox: Appender, folder: str, items: Sequence[Waiting]) -> Appended:

@@ -21,8 +21,11 @@ from fe_twisted.storage.sqlite.writer import RunInThread, Writer
 
 T = TypeVar("T")
 
-_OLDEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? ORDER BY id LIMIT ?"
-_NEWEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? ORDER BY id DESC LIMIT ?"
+_OLDEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? AND length(sealed) < ? ORDER BY id LIMIT ?"
+_NEWEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? AND length(sealed) < ? ORDER BY id DESC LIMIT ?"
+
+#: Octets: more than SQLite stores in a value.
+_ANY_SIZE = 2**31
 
 #: Temporary mailboxes kept open; each holds three file descriptors.
 MAX_OPEN = 128
@@ -159,6 +162,7 @@ class Spool:
         besides: Collection[bytes] = (),
         refused: bool = False,
         newest: bool = False,
+        smaller: int | None = None,
     ) -> list[SealedRow]:
         """The oldest messages that were not refused, in the order in which they came.
 
@@ -168,12 +172,14 @@ class Spool:
         :param besides: delivery ids to pass over.
         :param refused: those that were refused instead.
         :param newest: the newest instead, the last that came first.
+        :param smaller: only those that take, sealed, less than so many octets.
         """
 
         def select(connection: apsw.Connection) -> list[SealedRow]:
             rows: list[SealedRow] = []
             size = 0
-            found: list[Any] = connection.execute(_NEWEST if newest else _OLDEST, (int(refused), limit + len(besides))).fetchall()
+            asked = (int(refused), _ANY_SIZE if smaller is None else smaller, limit + len(besides))
+            found: list[Any] = connection.execute(_NEWEST if newest else _OLDEST, asked).fetchall()
             for row_id, octets in [(row_id, octets) for row_id, delivery_id, octets in found if delivery_id not in besides][:limit]:
                 size += octets
                 if rows and size > max_bytes:

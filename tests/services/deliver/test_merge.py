@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from fe_twisted.base import errors, faults
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.services.deliver import merge as merging
+from fe_twisted.services.deliver import turns
 from fe_twisted.services.deliver.deliver import Deliver
 from fe_twisted.services.deliver.merge import Merge
 from fe_twisted.storage.directory.api import Alias, AliasState
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox, open_mailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
-from fe_twisted.storage.spool.item import Waiting
+from fe_twisted.storage.spool.item import Waiting, unseal
 from fe_twisted.storage.spool.spool import Counts, Spool
 from tests.storage.mailbox.driving import ID, KEY, at_once, collect, run
 
@@ -151,11 +156,12 @@ class Refusing:
 
     def __init__(self, mailbox: LocalMailbox, error: Exception, *bad: bytes) -> None:
         self.mailbox, self.error, self.bad = mailbox, error, bad
-        self.asked = 0
+        self.asked = self.failed = 0
 
     async def append(self, name: str, messages: Any) -> Any:
         self.asked += 1
         if not self.bad or any(message.content in self.bad for message in messages):
+            self.failed += 1
             raise self.error
         return await self.mailbox.append(name, messages)
 
@@ -172,7 +178,7 @@ def test_a_mailbox_in_trouble_leaves_all_for_the_next_time(box: Box, error: Exce
     assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
     if isinstance(error, errors.Ours):
         assert run(mailbox.poll()) == 0, "it is left in peace"
-        box.clock.advance(merging.REST)
+        box.clock.advance(turns.REST)
     assert run(mailbox.poll()) == 1
     assert box.contents(mailbox) == [mail(1)]
 
@@ -222,7 +228,7 @@ def test_those_that_raise_an_error_of_ours_are_set_aside_wherever_they_stand(
     assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=4)
     box.receive(mail(7))
     assert run(mailbox.poll()) == 0, "those that were set aside are not tried at each poll"
-    box.clock.advance(merging.RETRY)
+    box.clock.advance(turns.RETRY)
     assert run(mailbox.poll()) == 4, "but again after a while"
     assert sorted(box.contents(mailbox)) == [mail(number) for number in range(8)]
     assert not box.spool.waiting(ID)
@@ -238,7 +244,7 @@ def test_a_mailbox_that_takes_nothing_is_not_asked_for_every_message(box: Box) -
         run(box.merge.merge(ID, broken, run(mailbox.sealing_key())))
     assert broken.asked <= merging.PROBES + 1
     assert run(box.spool.counts(ID)) == Counts(waiting=40, refused=0)
-    box.clock.advance(merging.REST)
+    box.clock.advance(turns.REST)
     assert run(mailbox.poll()) == 40
     assert box.contents(mailbox) == [mail(number) for number in range(40)]
 
@@ -258,7 +264,7 @@ def test_what_was_set_aside_never_keeps_newer_mail_out(box: Box) -> None:
     broken = Refusing(mailbox, errors.StorageFailed(), *bad)
     assert run(box.merge.merge(ID, broken, key)) == 31
     for number in range(61, 64):
-        box.clock.advance(merging.RETRY)
+        box.clock.advance(turns.RETRY)
         waits(box, mail(number))
         broken.asked = 0
         assert run(box.merge.merge(ID, broken, key)) == 1
@@ -268,9 +274,9 @@ def test_what_was_set_aside_never_keeps_newer_mail_out(box: Box) -> None:
     box.merge = Merge(box.spool, at_once, box.clock)
     assert run(box.merge.merge(ID, broken, key)) == 1
     broken.bad = tuple(bad[:25])
-    box.clock.advance(merging.RETRY)
+    box.clock.advance(turns.RETRY)
     assert run(box.merge.merge(ID, broken, key)) == 5, "those behind many that still fail have their turn as well"
-    box.clock.advance(merging.RETRY)
+    box.clock.advance(turns.RETRY)
     assert run(box.merge.merge(ID, mailbox, key)) == 25
     assert not box.spool.waiting(ID)
     assert sorted(box.contents(mailbox)) == sorted(mail(number) for number in range(65))
@@ -300,7 +306,7 @@ def test_those_that_cannot_be_stored_keep_nothing_in_that_was_set_aside(box: Box
     with pytest.raises(errors.StorageFailed):
         run(box.merge.merge(ID, broken, key))
     assert run(box.spool.counts(ID)) == Counts(waiting=bad, refused=1)
-    box.clock.advance(merging.RETRY)
+    box.clock.advance(turns.RETRY)
     assert run(box.merge.merge(ID, broken, key)) == 1
     assert sorted(box.contents(mailbox)) == [mail(0), mail(1)]
     found = run(box.spool.counts(ID))
@@ -325,19 +331,226 @@ def test_one_bad_message_alone_is_not_tried_at_each_poll(box: Box, error: Except
     mailbox = run(box.registry.open(ID, KEY))
     key = run(mailbox.sealing_key())
     broken = Refusing(mailbox, error, mail(1))
-    for _ in range(3):
+    for turn in range(3):
         broken.asked = 0
+        pause = turns.REST * 2**turn
         with pytest.raises(type(error)):
             run(box.merge.merge(ID, broken, key))
         for _ in range(9):
-            box.clock.advance(merging.REST / 10)
+            box.clock.advance(pause / 10)
             assert run(box.merge.merge(ID, broken, key)) == run(box.merge.poll(mailbox)) == 0
         assert broken.asked == 1
         assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
-        box.clock.advance(merging.REST / 10)
+        box.clock.advance(pause / 10)
     waits(box, mail(2))
     assert run(box.merge.merge(ID, broken, key)) == 1
     assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
+
+
+def polls(box: Box, target: Any, most: int = 100) -> int:
+    """Poll as often as something comes of it, or as others are tried; returns how often that was."""
+    key = run(target.mailbox.sealing_key())
+    for count in range(most):
+        target.asked = target.failed = 0
+        with contextlib.suppress(errors.MailError):
+            run(box.merge.merge(ID, target, key))
+        bound = merging.PROBES if isinstance(target.error, errors.Ours) else merging.FAILURES + merging.BATCH_MESSAGES
+        assert target.failed <= 2 * bound + 4, "the work of one poll is bounded"
+        if not target.asked:
+            return count
+    raise AssertionError("it never rests")
+
+
+@pytest.mark.parametrize("error", TROUBLE, ids=lambda e: type(e).__name__)
+def test_what_stands_between_many_that_fail_moves_in_with_the_next_polls(
+    box: Box, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest and the newest fail, for a reason that does not set them aside, and nothing new comes."""
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", 20)
+    monkeypatch.setattr(merging, "FAILURES", 20)
+    good = [mail(number) for number in (30, 31, 70)]
+    waits(box, *(mail(number) for number in range(120)))
+    mailbox = run(box.registry.open(ID, KEY))
+    broken = Refusing(mailbox, error, *(mail(number) for number in range(120) if mail(number) not in good))
+    polls(box, broken)
+    assert box.contents(mailbox) == good
+    for _ in range(12):
+        box.clock.advance(turns.LONGEST)
+        polls(box, broken)
+    broken.bad = (mail(100),)
+    box.clock.advance(turns.LONGEST)
+    polls(box, broken)
+    assert sorted(box.contents(mailbox)) == sorted(mail(number) for number in range(120) if number != 100)
+
+
+def test_who_polls_seldom_has_all_tried_as_well(box: Box) -> None:
+    """When all pauses are over each time, the oldest are not tried again and again before the others."""
+    waits(box, *(mail(number) for number in range(100)))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    broken = Refusing(mailbox, errors.StorageFailed(), *(mail(number) for number in range(100) if number != 60))
+    for _ in range(6):
+        box.clock.advance(86_400)
+        try:
+            run(box.merge.merge(ID, broken, key))
+        except errors.StorageFailed:
+            assert broken.asked
+    assert box.contents(mailbox) == [mail(60)]
+
+
+def test_a_mailbox_that_recovers_between_two_polls_takes_all_in_order(box: Box) -> None:
+    """Though some had their turn already, and others not."""
+    waits(box, *(mail(number) for number in range(50)))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    broken = Refusing(mailbox, errors.StorageFailed())
+    for _ in range(2):
+        with pytest.raises(errors.StorageFailed):
+            run(box.merge.merge(ID, broken, key))
+    assert run(mailbox.poll()) == 50
+    assert box.contents(mailbox) == [mail(number) for number in range(50)]
+    assert not box.spool.waiting(ID)
+
+
+def test_pauses_grow_while_nothing_can_be_stored(box: Box) -> None:
+    """From one attempt at all to the next; mail that comes meanwhile is tried at once, and does not start over."""
+    waits(box, mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    broken = Refusing(mailbox, errors.StorageFailed(), mail(1), mail(2))
+    pauses = []
+    for _ in range(6):
+        assert polls(box, broken) == 1
+        began = box.clock.seconds()
+        while not polls(box, broken):
+            box.clock.advance(turns.REST / 2)
+        pauses.append(box.clock.seconds() - began)
+        while broken.asked or polls(box, broken):
+            broken.asked = 0
+        box.clock.advance(turns.RETRY)
+    assert pauses == sorted(pauses) and pauses[0] == turns.REST and pauses[-1] == turns.RETRY
+    waits(box, mail(3))
+    assert run(box.merge.merge(ID, broken, run(mailbox.sealing_key()))) == 1
+
+
+def test_pauses_grow_for_what_was_set_aside(box: Box) -> None:
+    waits(box, mail(1), mail(2))
+    mailbox = run(box.registry.open(ID, KEY))
+    broken = Refusing(mailbox, RuntimeError("bug"), mail(1))
+    polls(box, broken)
+    pauses = []
+    for _ in range(8):
+        began = box.clock.seconds()
+        while not polls(box, broken):
+            box.clock.advance(turns.RETRY)
+        pauses.append(box.clock.seconds() - began)
+    assert pauses[:3] == [turns.RETRY, 2 * turns.RETRY, 4 * turns.RETRY] and pauses[-1] == turns.LONGEST
+
+
+def test_new_mail_that_fails_does_not_keep_what_failed_before_from_its_turn(box: Box) -> None:
+    """However often it comes, and though nothing else can be stored."""
+    waits(box, mail(0), mail(1))
+    mailbox = run(box.registry.open(ID, KEY))
+    broken = Refusing(mailbox, errors.StorageFailed(), *(mail(number) for number in range(40)))
+    polls(box, broken)
+    broken.bad = broken.bad[:1] + broken.bad[2:]
+    for number in range(2, 40):
+        waits(box, mail(number))
+        polls(box, broken)
+        box.clock.advance(turns.RETRY / 3)
+        if box.contents(mailbox):
+            break
+    assert box.contents(mailbox) == [mail(1)]
+
+
+class Small(Refusing):
+    """There is no room but for small messages."""
+
+    async def append(self, name: str, messages: Any) -> Any:
+        self.asked += 1
+        if sum(len(message.content) for message in messages) > 10_000:
+            raise self.error
+        return await self.mailbox.append(name, messages)
+
+
+@pytest.mark.parametrize("error", [errors.DiskFull(), errors.OverQuota(), MemoryError()], ids=lambda e: type(e).__name__)
+def test_large_ones_that_there_is_no_room_for_keep_no_small_one_out(box: Box, error: Exception) -> None:
+    """And are at fault for nothing."""
+    waits(box, mail(0), *(mail(number, 20_000 + number) for number in range(1, 9)), mail(9), mail(10, 30_000), mail(11))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    full = Small(mailbox, error)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            run(box.merge.merge(ID, full, key))
+        assert full.asked <= turns.SMALLER + 4
+        full.asked = 0
+        assert box.contents(mailbox) == [mail(0), mail(9), mail(11)]
+        assert run(box.spool.counts(ID)) == Counts(waiting=9, refused=0)
+    assert run(box.merge.merge(ID, mailbox, key)) == 9
+    assert not box.spool.waiting(ID)
+
+
+def test_a_message_that_memory_does_not_suffice_to_open_keeps_no_other_out(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits(box, mail(0), mail(1, 50_000), mail(2))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+
+    def little(sealed: bytes, *rest: Any) -> Waiting:
+        if len(sealed) > 40_000:
+            raise MemoryError
+        return unseal(sealed, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, "unseal", little)
+        with pytest.raises(MemoryError):
+            run(box.merge.merge(ID, mailbox, key))
+    assert box.contents(mailbox) == [mail(0), mail(2)]
+    assert run(box.spool.counts(ID)) == Counts(waiting=1, refused=0)
+    assert run(box.merge.merge(ID, mailbox, key)) == 1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_whatever_fails_all_that_can_be_stored_is(data: st.DataObject) -> None:
+    """Each message fails in its own way or not, small batches, polls after any time: what can be stored is, soon, once and in order."""
+    kinds = st.sampled_from([None, None, errors.StorageFailed(), RuntimeError("bug"), errors.MessageTooLarge(), errors.DiskFull()])
+    fates = data.draw(st.lists(kinds, min_size=1, max_size=40))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "BATCH_MESSAGES", data.draw(st.sampled_from([1, 3, 200])))
+        patch.setattr(merging, "PROBES", 4)
+        patch.setattr(merging, "NEWEST", 1)
+        box = Box(Path(folder))
+        # What there is no room for is larger than the others.
+        sent = [mail(number, 5_000 if isinstance(fate, errors.DiskFull) else 100) for number, fate in enumerate(fates)]
+        waits(box, *sent)
+        mailbox = run(box.registry.open(ID, KEY))
+        key = run(mailbox.sealing_key())
+        failing = dict(zip(sent, fates, strict=True))
+
+        class Fated(Refusing):
+            async def append(self, name: str, messages: Any) -> Any:
+                self.asked += 1
+                for message in messages:
+                    if (error := failing[message.content]) is not None:
+                        raise error
+                return await self.mailbox.append(name, messages)
+
+        fated = Fated(mailbox, RuntimeError())
+        for _ in range(len(sent)):
+            box.clock.advance(data.draw(st.sampled_from([0, 1, 100, 10_000])))
+            with contextlib.suppress(errors.MailError):
+                run(box.merge.merge(ID, fated, key))
+        good = [content for content, fate in failing.items() if fate is None]
+        assert box.contents(mailbox) == good
+        counts = run(box.spool.counts(ID))
+        assert counts.waiting + counts.refused == len(sent) - len(good)
+        failing = dict.fromkeys(sent)
+        for _ in range(len(sent)):
+            box.clock.advance(turns.LONGEST)
+            run(box.merge.merge(ID, fated, key))
+        assert sorted(box.contents(mailbox)) == sorted(sent)
+        assert not box.spool.waiting(ID)
+        box.close()
 
 
 def test_mail_that_comes_while_a_mailbox_fails_is_not_kept_waiting(box: Box) -> None:
@@ -365,11 +578,11 @@ def test_trouble_that_passes_while_those_set_aside_are_tried_again_is_nobodys(bo
     mailbox = run(box.registry.open(ID, KEY))
     key = run(mailbox.sealing_key())
     assert run(box.merge.merge(ID, Refusing(mailbox, errors.StorageFailed(), mail(1)), key)) == 1
-    box.clock.advance(merging.RETRY)
+    box.clock.advance(turns.RETRY)
     waits(box, mail(3))
     assert run(box.merge.merge(ID, Refusing(mailbox, errors.DiskFull(), mail(1)), key)) == 1
     assert run(box.spool.counts(ID)) == Counts(waiting=0, refused=1)
-    box.clock.advance(merging.REST)
+    box.clock.advance(turns.REST)
     assert run(mailbox.poll()) == 1
     assert not box.spool.waiting(ID)
 
