@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
+import apsw
 import click
 import pytest
 from twisted.internet.defer import Deferred, execute
@@ -28,6 +30,9 @@ from fe_twisted.app.waiting import Sum, look, total
 from fe_twisted.base.load import load
 from fe_twisted.base.settings import SETTINGS, describe
 from fe_twisted.servers.imap.capability import HIDEABLE
+from fe_twisted.storage.mailbox.api import NewMessage
+from fe_twisted.storage.mailbox.files import PAGE_SIZE
+from fe_twisted.storage.mailbox.messages import append_messages
 from fe_twisted.storage.spool.item import Waiting
 from fe_twisted.storage.spool.queue import Queue
 from fe_twisted.storage.spool.spool import Spool
@@ -267,6 +272,49 @@ def test_mailbox_export(shell: Shell, alias: str, tmp_path: Path) -> None:
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
     again = shell.json("mailbox", "export", "me@example.org", "--password-stdin", "--output", str(output), stdin=alias, status=1)
     assert again["code"] == "already_exists"
+
+
+def test_a_damaged_mailbox(shell: Shell, alias: str, tmp_path: Path) -> None:
+    """What can be read is exported, and what cannot is named."""
+    asked = ("me@example.org", "--password-stdin")
+
+    def text(*arguments: str) -> str:
+        """What a verb answers that is done and has something to say."""
+        shell.monkeypatch.setattr(sys, "stdin", io.StringIO(alias))
+        assert run(arguments) == 1
+        return str(shell.capsys.readouterr().out)
+
+    with opened(load(shell.config, {})) as store:
+        found, key = store.accounts.unlock("me@example.org", alias.strip())
+        mailbox_id = found.mailbox_id or ""
+        with contextlib.closing(store.files.open(mailbox_id, key)) as connection:
+            with connection:
+                mails = [NewMessage(b"Subject: %d\r\n\r\n%s\r\n" % (number, os.urandom(5000).hex().encode())) for number in range(9)]
+                append_messages(connection, "INBOX", mails, WHEN)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            pages: list[Any] = connection.execute("SELECT pageno FROM dbstat WHERE name = 'bodies' AND pagetype = 'leaf'").fetchall()
+            root = int(connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'terms_data'").get)
+        file = store.files.path(mailbox_id)
+    whole = file.read_bytes()
+
+    def damage(page: int) -> None:
+        file.write_bytes(whole[: (page - 1) * PAGE_SIZE + 100] + b"damaged" + whole[(page - 1) * PAGE_SIZE + 107 :])
+
+    damage(root)
+    output = tmp_path / "first.sqlite"
+    exported = shell.json("mailbox", "export", *asked, "--output", str(output), stdin=alias, status=1)["rescued"]
+    assert (exported["messages"], exported["whole"], exported["damaged"]) == (9, True, ["terms_data"]) and output.exists()
+    checked = shell.json("mailbox", "check", *asked, stdin=alias, status=1)
+    assert checked["damaged"] == ["terms_data"] and checked["lost"] == []
+    assert "the search index is damaged (terms_data)" in text("mailbox", "check", *asked)
+    damage(pages[-1][0])
+    output = tmp_path / "second.sqlite"
+    said = text("mailbox", "export", *asked, "--output", str(output))
+    checked = shell.json("mailbox", "check", *asked, stdin=alias, status=1)
+    lost = sorted(each["uid"] for each in checked["lost"])
+    assert 0 < len(lost) < 9 and output.exists()
+    assert f"Not in the copy, because they cannot be read: {len(lost)} messages: INBOX UID {lost[0]}" in said
+    assert f"The copy has {9 - len(lost)} messages." in said
 
 
 def test_check_tells_of_waiting_mail_that_was_moved_aside(shell: Shell, alias: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from fe_twisted.app.cli.terminal import password_from_input, terminal, verb
 from fe_twisted.app.store import opened
+from fe_twisted.storage.mailbox.rescue import Rescued
+from fe_twisted.storage.mailbox.salvage import Place, sentence
 
 
 @click.group()
@@ -31,15 +34,23 @@ def _read(password_stdin: bool) -> str:
 @_password
 @verb
 def check(address: str, password_stdin: bool) -> int:
-    """Look whether everything in a mailbox fits together."""
+    """Look whether everything in a mailbox fits together, and what of a damaged one can be read."""
     out = terminal()
     password = _read(password_stdin)
     with opened(out.settings()) as store:
         alias, key = store.accounts.unlock(address, password)
-        problems = store.files.check(alias.mailbox_id or "", key)
-    text = "\n".join([f"{alias.address}: {len(problems)} problems", *problems]) if problems else f"{alias.address}: all is well"
-    out.say(text, {"address": alias.address, "ok": not problems, "problems": problems})
-    return 1 if problems else 0
+        found = store.files.examine(alias.mailbox_id or "", key)
+    count = f"{len(found.problems)} problem{'s' * (len(found.problems) != 1)}"
+    head = f"{alias.address}: {count}" if found.problems else f"{alias.address}: all is well"
+    result: dict[str, object] = {"address": alias.address, "ok": not found.problems, "problems": found.problems}
+    if found.damaged:
+        result |= {"notes": found.notes, "damaged": found.damaged, "lost": _places(found.lost), "hit": _places(found.hit)}
+    out.say("\n".join([head, *found.problems, *(f"({note})" for note in found.notes)]), result)
+    return 1 if found.problems else 0
+
+
+def _places(places: Iterable[Place]) -> list[dict[str, object]]:
+    return [{"folder": place.folder, "uid": place.uid} for place in places]
 
 
 @mailbox.command("stats")
@@ -71,17 +82,51 @@ def stats(address: str, password_stdin: bool) -> None:
 @_password
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="A new file.")
 @verb
-def export(address: str, password_stdin: bool, output: Path) -> None:
-    """Write a copy that opens in any SQLite3 Multiple Ciphers program with the password."""
+def export(address: str, password_stdin: bool, output: Path) -> int:
+    """Write a copy that opens in any SQLite3 Multiple Ciphers program with the password.
+
+    Of a damaged mailbox it has every message that can still be read, and the exit status is 1.
+    """
     out = terminal()
     password = _read(password_stdin)
     settings = out.settings()
     with opened(settings) as store:
         alias, key = store.accounts.unlock(address, password)
         mailbox_id = alias.mailbox_id or ""
-        store.files.export(mailbox_id, key, output.absolute(), password)
+        rescued = store.files.export(mailbox_id, key, output.absolute(), password)
         waiting = store.files.temporary_path(mailbox_id).exists()
     text = f"{alias.address} was copied to {output}. It opens with the password of the alias; the cipher is {settings.cipher}."
     if waiting:
         text += "\nMail that waits for the next login is not in the copy."
-    out.say(text, {"address": alias.address, "output": str(output), "cipher": settings.cipher, "waiting": waiting})
+    result: dict[str, object] = {"address": alias.address, "output": str(output), "cipher": settings.cipher, "waiting": waiting}
+    if rescued is not None:
+        text = "\n".join([text, *_told(rescued)])
+        result["rescued"] = {
+            "messages": rescued.messages,
+            "whole": rescued.whole,
+            "lost": _places(rescued.lost),
+            "bare": _places(rescued.bare),
+            "strays": _places(rescued.strays),
+            "uncounted": rescued.uncounted,
+            "missing": rescued.missing,
+            "damaged": rescued.damaged,
+        }
+    out.say(text, result)
+    return 0 if rescued is None else 1
+
+
+def _told(rescued: Rescued) -> Iterator[str]:
+    """What became of a damaged mailbox, as sentences."""
+    yield f"The mailbox file is damaged ({', '.join(rescued.damaged)}). The copy has {rescued.messages} messages."
+    if rescued.whole:
+        yield "These are all: no mail is lost. The search index is not in the copy."
+    if rescued.lost:
+        yield f"Not in the copy, because they cannot be read: {len(rescued.lost)} messages: {sentence(rescued.lost)}"
+    for folder, number in rescued.uncounted.items():
+        yield f"Of folder {folder} {number} messages more are not where they were: nothing says any more which they are."
+    if rescued.strays:
+        yield f"In a folder of their own, because nobody knows in which they were: {sentence(rescued.strays)}"
+    if rescued.bare:
+        yield f"In the copy without their flags and their date of arrival: {sentence(rescued.bare)}"
+    if rescued.missing:
+        yield f"Not in the copy, or not all of it: {', '.join(rescued.missing)}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import apsw
@@ -12,6 +14,18 @@ from fe_twisted.base.errors import DamagedFile
 from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.content import load_content, unpack
 from fe_twisted.storage.mailbox.rows import aggregate, folder_rows
+from fe_twisted.storage.mailbox.salvage import (
+    CONTENT,
+    DERIVED,
+    Place,
+    content_of,
+    damaged_trees,
+    salvage,
+    sentence,
+    table_of,
+    unreadable,
+    unreadable_rows,
+)
 from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 
 _QUERIES: tuple[tuple[str, str], ...] = (
@@ -50,20 +64,115 @@ _QUERIES: tuple[tuple[str, str], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a look at a whole mailbox file brought.
+
+    :param problems: all that is wrong, as sentences.
+    :param notes: what it does not touch, and what need not be done, as sentences.
+    :param damaged: tables and indexes with pages that cannot be read.
+    :param lost: places of messages that cannot be read.
+    :param hit: places of messages that can be read, and of which something else cannot: flags, or what lists, SORT and SEARCH go by.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    lost: list[Place] = field(default_factory=list)
+    hit: list[Place] = field(default_factory=list)
+
+
 def problems(connection: apsw.Connection, *, contents: bool = True) -> list[str]:
     """All that is wrong; empty when all is well.
 
     :param contents: also put every message together and compare its SHA-256.
+    :raises apsw.Error: the file is damaged; see :func:`examine`.
     """
-    found = [str(text) for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
-    found += [f"foreign key broken in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
-    for sentence, query in _QUERIES:
-        found += [sentence.format(*row) for row in connection.execute(query)]
-    found += _folders(connection)
-    found += words.problems(connection)
+    found = [sentence for _, step in _STEPS for sentence in step(connection)]
     if contents:
         found += _contents(connection)
     return found
+
+
+def examine(connect: Callable[[], apsw.Connection]) -> Report:
+    """The same for a file that may be damaged: one check that cannot be made keeps none of the others from being made.
+
+    :param connect: opens it, again after each check that met damage: what FTS5 was reading it holds on to, and with that to the error.
+    :raises apsw.Error: something else than damage.
+    """
+    report = Report()
+    stopped: list[str] = []
+    connection = connect()
+    try:
+        for name, step in (*_STEPS, ("contents", _contents)):
+            try:
+                found = list(step(connection))
+                # It names pages that cannot be read by their numbers; they are told in other words.
+                if name == _INTEGRITY and found and damaged_trees(connection):
+                    stopped.append(name)
+                else:
+                    report.problems.extend(found)
+            except (apsw.Error, DamagedFile) as error:
+                if not unreadable(error):
+                    raise
+                stopped.append(name)
+                connection.close()
+                connection = connect()
+        if stopped:
+            _tell(connection, report, stopped)
+    finally:
+        connection.close()
+    return report
+
+
+def _tell(connection: apsw.Connection, report: Report, stopped: list[str]) -> None:
+    """Of a file of which pages cannot be read: which tables, which messages, and what is whole."""
+    trees = damaged_trees(connection)
+    report.damaged.extend(name for _, name in trees)
+    tables = {table for table, _ in trees}
+    areas = {_area(table) for table in tables}
+    for area in (area for area in _AREAS if area in areas):
+        those = ", ".join(name for table, name in trees if _area(table) == area)
+        (report.notes if area is _ASIDE else report.problems).append(area.format(those))
+    names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage").fetchall()
+    for (name,) in names if _INTEGRITY in stopped else ():
+        if name not in tables:  # None when the map of pages, too, is damaged
+            rows = table_of(connection, f"PRAGMA integrity_check('{name}')") or ()
+            report.problems.extend(str(text) for (text,) in rows if text != "ok")
+    found = salvage(connection)
+    bad: set[int] = set()
+    for message_id in {entry.message_id for entry in found.entries}:
+        try:
+            content_of(connection, found, message_id)
+        except DamagedFile:
+            bad.add(message_id)
+    ids = sorted({entry.message_id for entry in found.entries} - bad)
+    hit = {message_id for table in DERIVED if table in tables for message_id in unreadable_rows(connection, table, ids)}
+    report.lost.extend(found.place(entry.id) for entry in found.entries if entry.message_id in bad)
+    report.hit.extend(
+        found.place(entry.id) for entry in found.entries if entry.message_id not in bad and (entry.row is None or entry.message_id in hit)
+    )
+    if report.lost:
+        report.problems.append(f"messages that cannot be read: {sentence(report.lost)}")
+    if report.hit:
+        report.problems.append(f"messages that can be read, but not all that is kept of them: {sentence(report.hit)}")
+    for folder, number in found.uncounted.items():
+        if number:
+            report.problems.append(f"folder {folder}: of {number} messages nothing says any more that they are in it")
+    if not trees and not report.lost:
+        report.problems.append(f"no table is damaged, and yet these checks could not be made: {', '.join(stopped)}")
+    total = len(found.entries)
+    if not report.lost and not any(found.uncounted.values()):
+        report.notes.append(f"the mail is whole: each of {total} messages was put together and is as it came in")
+    else:
+        report.notes.append(f"of {total} messages {total - len(report.lost)} are whole; mailbox export writes them")
+    if not areas - {_INDEX, _ASIDE}:
+        report.notes.append("folders, flags and lists are whole, too")
+    if _INDEX in areas:
+        report.notes.append("the search index holds no mail; it is made anew when the next SEARCH after a login meets the damage")
+    checks = [name for name in stopped if name not in (_INTEGRITY, "contents")]
+    if checks:
+        report.notes.append(f"not checked, since it reads what is damaged: {', '.join(checks)}")
 
 
 def _folders(connection: apsw.Connection) -> Iterator[str]:
@@ -114,3 +223,48 @@ def _contents(connection: apsw.Connection) -> Iterator[str]:
         stored = unpack(coding, data)
         if len(stored) != size or hashlib.sha256(stored).digest() != digest:
             yield f"attachment {attachment_id} does not come out as it went in"
+
+
+def _integrity(connection: apsw.Connection) -> Iterator[str]:
+    yield from (str(text) for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok")
+
+
+def _foreign_keys(connection: apsw.Connection) -> Iterator[str]:
+    yield from (f"foreign key broken in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check"))
+
+
+def _query(what: str, query: str, connection: apsw.Connection) -> Iterator[str]:
+    yield from (what.format(*row) for row in connection.execute(query))
+
+
+_INTEGRITY = "integrity"
+
+#: What is checked besides the contents, each by itself, and what a check is called that cannot be made.
+_STEPS: tuple[tuple[str, Callable[[apsw.Connection], Iterable[str]]], ...] = (
+    (_INTEGRITY, _integrity),
+    ("foreign keys", _foreign_keys),
+    *((f"whether {what.replace('{0}', '…')}", partial(_query, what, query)) for what, query in _QUERIES),
+    ("counters and logs of folders", _folders),
+    ("search index", words.problems),
+)
+
+_INDEX = "the search index is damaged ({})"
+_ASIDE = "an old search index that nobody reads any more is damaged ({}); nothing has to be done about it"
+_CONTENT = "contents of messages are damaged ({})"
+_DERIVED = "what lists, SORT and SEARCH go by is damaged ({}); export makes it anew of the messages"
+_ENTRIES = "what says which message is in which folder, with its flags, is damaged ({})"
+_OTHER = "folders and settings of the mailbox are damaged ({})"
+_AREAS = (_CONTENT, _ENTRIES, _OTHER, _DERIVED, _INDEX, _ASIDE)
+
+
+def _area(table: str) -> str:
+    """The sentence about damage to a table."""
+    if table.startswith(("discarded_", "damaged_")):
+        return _ASIDE
+    if table == "vocabulary" or table.startswith(("terms_", "grams_")):
+        return _INDEX
+    if table in CONTENT:
+        return _CONTENT
+    if table in (*DERIVED, "kin"):
+        return _DERIVED
+    return _ENTRIES if table == "entries" else _OTHER

@@ -173,7 +173,7 @@ def divide(content: bytes, message: Message) -> Pieces:
     header, body = content[: message.header_size], pack(remainder[0] if len(remainder) == 1 else b"".join(remainder))
     if cuts:
         rest = b"".join(_unpacked(*body))
-        if not _same(_interleave(header, rest, ((position, len(data), PLAIN, data) for position, data in cuts)), content):
+        if not _same(interleave(header, rest, ((position, len(data), PLAIN, data) for position, data in cuts)), content):
             cuts, body = [], (PLAIN, view[message.header_size :])
     if len(content) > LARGE:
         body = body[0] | IN_PIECES, body[1]
@@ -263,10 +263,15 @@ def assemble(connection: apsw.Connection, message_id: int, header: bytes, coding
         " WHERE c.message_id = ? ORDER BY c.position",
         (message_id,),
     )
-    return b"".join(_interleave(header, remainder, cuts))
+    return b"".join(interleave(header, remainder, cuts))
 
 
-def _interleave(header: bytes, remainder: bytes, cuts: Iterable[tuple[int, int, int, Octets]]) -> Iterator[Octets]:
+def interleave(header: bytes, remainder: bytes, cuts: Iterable[tuple[int, int, int, Octets]]) -> Iterator[Octets]:
+    """The octets of a message.
+
+    :param remainder: the body without the attachments.
+    :param cuts: position, size, coding and octets of each attachment, in order.
+    """
     yield header
     at, used = len(header), 0
     for position, size, coding, data in cuts:

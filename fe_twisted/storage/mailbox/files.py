@@ -16,10 +16,12 @@ import apsw
 
 from fe_twisted.base.errors import AlreadyExists, BadSettings, DamagedFile, NewerFile, StorageFailed
 from fe_twisted.protocols.crypto.seal import SealingKey
-from fe_twisted.storage.mailbox.check import problems
+from fe_twisted.storage.mailbox.check import Report, examine
 from fe_twisted.storage.mailbox.discarded import discard_some
 from fe_twisted.storage.mailbox.folders import STANDARD_FOLDERS, create_folder, set_subscribed
+from fe_twisted.storage.mailbox.rescue import Rescued, rescue
 from fe_twisted.storage.mailbox.rows import iso
+from fe_twisted.storage.mailbox.salvage import unreadable
 from fe_twisted.storage.mailbox.schema import MIGRATIONS
 from fe_twisted.storage.mailbox.stats import Stats, stats
 from fe_twisted.storage.sqlite.connect import PLAIN_HEADER, connect, connect_beside, header, migrate, storage_errors, sync_directory
@@ -173,13 +175,16 @@ class MailboxFiles:
         sync_directory(str(self.directory))
 
     def check(self, mailbox_id: str, key: bytes) -> list[str]:
-        """All invariants that do not hold, as sentences.
+        """All that is wrong, as sentences; see :meth:`examine`."""
+        return self.examine(mailbox_id, key).problems
+
+    def examine(self, mailbox_id: str, key: bytes) -> Report:
+        """All invariants that do not hold, and what of it can be read if it is damaged.
 
         :raises DamagedFile: it cannot even be opened.
         """
-        connection = self.open(mailbox_id, key)
-        with contextlib.closing(connection), storage_errors(connection):
-            return problems(connection)
+        with storage_errors():
+            return examine(lambda: self.open(mailbox_id, key))
 
     def stats(self, mailbox_id: str, key: bytes) -> Stats:
         """What it holds, and what storing things once and compressed saves.
@@ -190,27 +195,50 @@ class MailboxFiles:
         with contextlib.closing(connection), storage_errors(connection):
             return stats(connection)
 
-    def export(self, mailbox_id: str, key: bytes, output: Path, password: str) -> None:
+    def export(self, mailbox_id: str, key: bytes, output: Path, password: str) -> Rescued | None:
         """Write a copy that any SQLite3 Multiple Ciphers program opens with the password alone (its ordinary ChaCha20 passphrase mode).
 
-        The copy is a snapshot: the mailbox may be in use.  It is proved to open before it gets its name.
+        The copy is a snapshot: the mailbox may be in use.  It is proved to open before it gets its name.  Of a damaged mailbox it has all
+        that can be read; what is changed in that meanwhile may or may not be in it.
 
+        :returns: what became of a damaged mailbox; None when all is in the copy.
         :raises AlreadyExists: ``output`` is there.
         :raises BadSettings: its folder is not.
+        :raises DamagedFile: it cannot even be opened.
         """
         if output.exists():
             raise AlreadyExists(f"{output} exists already")
         if not output.parent.is_dir():
             raise BadSettings(f"{output.parent} is not a folder")
-        connection = self.open(mailbox_id, key)
-        with contextlib.closing(connection), _beside(output) as copy:
-            with storage_errors(connection):
-                connection.execute("VACUUM INTO ?", (str(copy),))
+        with _beside(output) as copy:
+            rescued = None
+            connection = self.open(mailbox_id, key)
+            with contextlib.closing(connection), storage_errors(connection):
+                whole = _vacuumed(connection, copy)
+            if not whole:
+                _unlink(copy)
+                rescued = self._rescue(mailbox_id, key, copy)
             _rekey(copy, key, self.cipher, password)
             _prove(copy, password, self.cipher)
             os.chmod(copy, 0o600)
             os.rename(copy, output)
         sync_directory(str(output.parent))
+        return rescued
+
+    def _rescue(self, mailbox_id: str, key: bytes, copy: Path) -> Rescued:
+        """Write what can be read into a file of its own, encrypted under the same key."""
+        path = copy.with_name("rescued.sqlite")
+        damaged = self.open(mailbox_id, key)
+        with contextlib.closing(damaged), storage_errors(damaged):
+            connection = connect(path, key=key, cipher=self.cipher, create=True, page_size=PAGE_SIZE)
+            with contextlib.closing(connection), storage_errors(connection):
+                migrate(connection, MIGRATIONS)
+                with connection:
+                    rescued = rescue(damaged, connection, datetime.datetime.now(datetime.UTC))
+                    while discard_some(connection):
+                        pass
+                connection.execute("VACUUM INTO ?", (str(copy),))
+        return rescued
 
 
 def place_of(path: str | os.PathLike[str]) -> bytes:
@@ -278,6 +306,17 @@ def _beside(output: Path) -> Iterator[Path]:
     """A name in the same folder for the unfinished copy; whatever is there afterwards is removed."""
     with tempfile.TemporaryDirectory(prefix=".export-", dir=output.parent) as folder:
         yield Path(folder) / "mailbox.sqlite"
+
+
+def _vacuumed(connection: apsw.Connection, copy: Path) -> bool:
+    """Write a copy; False when a page of the mailbox cannot be read."""
+    try:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    except apsw.Error as error:
+        if not unreadable(error):
+            raise
+        return False
+    return True
 
 
 def _rekey(copy: Path, key: bytes, cipher: str, password: str) -> None:

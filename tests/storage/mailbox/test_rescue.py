@@ -1,0 +1,236 @@
+"""A damaged mailbox file: what can be read is exported and checked, and what cannot is named."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from twisted.internet.task import Clock
+
+from fe_twisted.storage.mailbox import words
+from fe_twisted.storage.mailbox.api import NewMessage
+from fe_twisted.storage.mailbox.check import problems
+from fe_twisted.storage.mailbox.content import load_content
+from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
+from fe_twisted.storage.mailbox.local import open_mailbox
+from fe_twisted.storage.mailbox.rows import uid_of
+from fe_twisted.storage.mailbox.salvage import Place, sentence
+from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
+from tests.storage.mailbox.samples import add, mail, with_attachment
+
+COUNT = 60
+PASSWORD = "correct horse"
+
+Before = dict[Place, tuple[Any, ...]]
+
+
+def content(number: int) -> bytes:
+    """So long that each table has several pages."""
+    body = b" ".join(b"w%dx%d" % (number, word) for word in range(200)) + b"\r\n"
+    return b"X-Number: %s\r\n" % (b"%d." % number * 60) + mail(number, body)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Before]:
+    """The file of a mailbox with some folders, and what an export of it has."""
+    folder = tmp_path_factory.mktemp("whole")
+    files = MailboxFiles(folder / "mailboxes")
+    files.create(ID, KEY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "MESSAGES", COUNT)
+        mailbox = run(open_mailbox(files, ID, KEY, at_once, Clock(), nothing_waits))
+        when = datetime.datetime(2020, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
+        flags = frozenset({"\\Seen", "Blue"})
+        run(mailbox.append("INBOX", [NewMessage(content(number), flags, when) for number in range(1, COUNT + 1)]))
+        add(mailbox, with_attachment(1), with_attachment(2), content(7), folder="Archive")
+        run(mailbox.close())
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    assert files.export(ID, KEY, folder / "copy.sqlite", PASSWORD) is None
+    with contextlib.closing(opened(folder / "copy.sqlite")) as connection:
+        return files.path(ID).read_bytes(), read(connection)
+
+
+@pytest.fixture
+def before(whole: tuple[bytes, Before]) -> Before:
+    """What an export has before anything is damaged."""
+    assert len(whole[1]) == COUNT + 3
+    return whole[1]
+
+
+@pytest.fixture
+def files(tmp_path: Path, whole: tuple[bytes, Before]) -> MailboxFiles:
+    """A copy of the mailbox that may be damaged."""
+    files = MailboxFiles(tmp_path / "mailboxes")
+    files.path(ID).write_bytes(whole[0])
+    return files
+
+
+def pages(files: MailboxFiles, table: str) -> list[int]:
+    """The root first."""
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        rows: list[Any] = connection.execute("SELECT pageno FROM dbstat WHERE name = ? ORDER BY path", (table,)).fetchall()
+    return [page for (page,) in rows]
+
+
+def damage(files: MailboxFiles, *damaged: int) -> None:
+    with open(files.path(ID), "r+b") as file:
+        for page in damaged:
+            file.seek((page - 1) * PAGE_SIZE + 200)
+            file.write(b"damaged")
+
+
+def leaf(files: MailboxFiles, table: str) -> int:
+    """One in the middle."""
+    all_pages = pages(files, table)
+    return all_pages[len(all_pages) // 2]
+
+
+def opened(output: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(output))
+    connection.pragma("cipher", "chacha20")
+    connection.pragma("key", PASSWORD)
+    return connection
+
+
+def read(connection: apsw.Connection) -> dict[Place, tuple[Any, ...]]:
+    """Every message of a copy: octets, flags, dates and EMAILID."""
+    rows: list[Any] = connection.execute(
+        "SELECT e.id, f.name, e.message_id, e.flags, e.internaldate, m.object_id FROM entries e JOIN messages m ON m.id = e.message_id"
+        " JOIN folders f ON f.id = e.id >> 32"
+    ).fetchall()
+    return {Place(name, uid_of(entry)): (load_content(connection, message), *rest) for entry, name, message, *rest in rows}
+
+
+INDEX = ("terms_data", "terms_idx", "terms_docsize", "terms_config", "grams_data", "grams_config", "vocabulary", "vocabulary_common")
+MADE_ANEW = ("summaries", "fields", "texts", "orders", "previews", "kin", "messages_size", "entries_day", "entries_message")
+
+
+@pytest.mark.parametrize("table", [*INDEX, *MADE_ANEW])
+@pytest.mark.parametrize("pick", [slice(1), slice(None)], ids=["root", "all"])
+def test_damage_that_costs_no_mail(files: MailboxFiles, tmp_path: Path, before: Before, table: str, pick: slice) -> None:
+    damage(files, *pages(files, table)[pick])
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and rescued.whole and rescued.messages == COUNT + 3
+    assert table in rescued.damaged
+    assert oct(output.stat().st_mode & 0o777) == "0o600" and [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    with contextlib.closing(opened(output)) as connection:
+        assert read(connection) == before
+        with connection:
+            assert problems(connection) == []
+    report = files.examine(ID, KEY)
+    assert table in report.damaged and report.lost == []
+    assert f"the mail is whole: each of {COUNT + 3} messages was put together and is as it came in" in report.notes
+    assert any(table in problem for problem in report.problems)
+    assert any("search index is damaged" in problem for problem in report.problems) == (table in INDEX)
+    assert bool(report.hit) == (table in MADE_ANEW[:5]), "what lists and SEARCH need of messages"
+
+
+@pytest.mark.parametrize("table", ["headers", "bodies", "attachments"])
+def test_damage_to_contents_costs_these_messages(files: MailboxFiles, tmp_path: Path, before: Before, table: str) -> None:
+    damage(files, pages(files, table)[-1])
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and not rescued.whole
+    assert 0 < len(rescued.lost) < COUNT and rescued.messages == len(before) - len(rescued.lost)
+    with contextlib.closing(opened(output)) as connection:
+        assert read(connection) == {place: row for place, row in before.items() if place not in rescued.lost}
+        with connection:
+            assert problems(connection) == []
+    report = files.examine(ID, KEY)
+    assert report.lost == list(rescued.lost)
+    assert f"messages that cannot be read: {sentence(rescued.lost)}" in report.problems
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_where_attachments_were_cut_out(files: MailboxFiles, tmp_path: Path, before: Before, index: bool) -> None:
+    """An index says it, too; and without that messages that have none are known by their digest."""
+    damage(files, *pages(files, "cuts"), *(pages(files, "cuts_attachment") if index else ()))
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None
+    assert rescued.lost == ((Place("Archive", 1), Place("Archive", 2)) if index else ())
+    with contextlib.closing(opened(output)) as connection:
+        assert read(connection) == {place: row for place, row in before.items() if place not in rescued.lost}
+
+
+def test_what_messages_lie_where_is_known_by_an_index(files: MailboxFiles, tmp_path: Path, before: Before) -> None:
+    """Without the row of a message in its folder, its flags and date are lost, and not the message."""
+    damage(files, *pages(files, "entries"))
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and not rescued.whole and rescued.lost == ()
+    assert set(rescued.bare) == set(before)
+    with contextlib.closing(opened(output)) as connection:
+        found = read(connection)
+        with connection:
+            assert problems(connection) == []
+    assert {place: row[0] for place, row in found.items()} == {place: row[0] for place, row in before.items()}
+
+
+def test_messages_without_a_folder_are_not_lost(files: MailboxFiles, tmp_path: Path, before: Before) -> None:
+    damage(files, leaf(files, "entries"), *pages(files, "entries_message"))
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and rescued.strays and rescued.lost == ()
+    assert {place.folder for place in rescued.strays} == {"Rescued"}
+    assert sum(rescued.uncounted.values()) >= len(rescued.strays)
+    with contextlib.closing(opened(output)) as connection:
+        found = read(connection)
+        with connection:
+            assert problems(connection) == []
+    assert {row[0] for row in found.values()} == {row[0] for row in before.values()}
+
+
+@pytest.mark.parametrize("table", ["folders", "keywords", "subscriptions", "annotations", "messages", "sqlite_sequence", "expunged"])
+def test_damage_elsewhere(files: MailboxFiles, tmp_path: Path, before: Before, table: str) -> None:
+    damage(files, *pages(files, table))
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and rescued.messages == COUNT + 3 and table in rescued.damaged
+    with contextlib.closing(opened(output)) as connection:
+        found = read(connection)
+        with connection:
+            assert problems(connection) == []
+    assert {place: row[0] for place, row in found.items()} == {place: row[0] for place, row in before.items()}
+    assert rescued.whole == (table in ("messages", "sqlite_sequence", "expunged"))
+
+
+def test_the_check_goes_on(files: MailboxFiles) -> None:
+    """What has nothing to do with the damage is told all the same."""
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        connection.execute("UPDATE folders SET unseen = unseen + 5 WHERE name = 'Archive'")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    damage(files, pages(files, "terms_data")[0])
+    report = files.examine(ID, KEY)
+    assert any("counters say" in problem for problem in report.problems)
+    assert any("made anew" in note for note in report.notes)
+    assert "folders, flags and lists are whole, too" in report.notes
+
+
+def test_an_index_that_was_made_anew_is_no_problem(files: MailboxFiles, tmp_path: Path, clock: Clock) -> None:
+    """What is left of the old one has to be read by nobody."""
+    damage(files, pages(files, "vocabulary")[-1])
+    with contextlib.closing(files.open(ID, KEY)) as connection, connection:
+        words.renew(connection)
+    run(run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits)).close())
+    report = files.examine(ID, KEY)
+    assert report.problems == [] and any("nothing has to be done" in note for note in report.notes)
+
+
+def test_a_check_that_cannot_be_made_is_a_problem(files: MailboxFiles) -> None:
+    """Also when all tables can be read: the free pages and the map of pages belong to none."""
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        assert connection.pragma("auto_vacuum") == 2, "so page 2 is the map"
+    damage(files, 2)
+    report = files.examine(ID, KEY)
+    assert report.problems and report.lost == []
+
+
+def test_places_as_one_reads_them() -> None:
+    assert sentence([Place("INBOX", 4), Place("INBOX", 3), Place("INBOX", 9), Place("Sent", 1)]) == "INBOX UID 3:4,9; Sent UID 1"
