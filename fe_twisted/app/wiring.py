@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -37,6 +36,7 @@ from fe_twisted.app.links import Links, LinkSocket, make_links
 from fe_twisted.app.parts import Listeners, Moving, Parts, Storage, logged
 from fe_twisted.app.queues import Queues
 from fe_twisted.app.rooms import Rooms
+from fe_twisted.app.rounds import Rounds
 from fe_twisted.app.secrets import link_secrets
 from fe_twisted.app.shares import Shares
 from fe_twisted.app.store import Store, open_store
@@ -307,7 +307,7 @@ def _doors(
     sessions.imap = imap
     if here is not None:
         here.mailboxes.when_frozen(sessions.move)
-    _timer(LOOK, door.look, reactor, "directory.look").setServiceParent(parts)
+    Rounds(LOOK, door.look, reactor, "directory").setServiceParent(parts)
     over_tls: Any = TLSMemoryBIOFactory(base.tls, False, cast(Any, imap), clock=reactor)  # type: ignore[arg-type]
     factories = {"mx": mx, "imap": imap, "imaps": over_tls}
     farewells = [lambda: Deferred.fromCoroutine(_end(mx, reactor)), imap.shutdown]
@@ -352,7 +352,7 @@ def _link_servers(base: Base, here: Here | None, links: Links, sockets: Sequence
     moves: list[Desk] = []
     if here is not None:
         ward = Ward(base.lookups, here.mailboxes)
-        _timer(LOOK, ward.look, reactor, "directory.look").setServiceParent(parts)
+        Rounds(LOOK, ward.look, reactor, "directory").setServiceParent(parts)
     if here is not None and here.home is not None:
         files = base.store.files
         arrivals.append(Arrivals(here.home, files, here.gate, base.run_in_thread, reactor))
@@ -423,13 +423,6 @@ def _servers(base: Base, receive: Receive, door: DirectoryDoor, shares: Shares) 
     )
     shares.numbers |= {"mx": lambda: len(mx.shared.sessions), "imap": lambda: len(imap.live)}
     return mx, imap
-
-
-def _timer(seconds: float, look: Callable[[], Coroutine[Any, Any, None]], reactor: Any, event: str) -> TimerService:
-    """Has a look now and then; one that fails is tried again."""
-    timer = TimerService(seconds, lambda: Deferred.fromCoroutine(look()).addErrback(logged, event))
-    timer.clock = reactor
-    return timer
 
 
 def _let_go(base: Base, here: Here | None) -> None:
