@@ -21,6 +21,7 @@ from fe_twisted.clients.link.conversation import Conversation, LinkLost
 from fe_twisted.clients.link.tls import tls_endpoint
 from fe_twisted.clients.link.unix import unix_endpoint
 from fe_twisted.clients.link.websocket import connector
+from fe_twisted.clients.redis import Redis, RedisAway
 from fe_twisted.protocols.cluster.handshake import Identity, Reason, Refusal
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import BadValue
@@ -28,6 +29,9 @@ from fe_twisted.storage.vault.secret import load_server_key
 
 #: Seconds until the server must have said who it is.
 GREETING = 10.0
+
+#: Seconds until Redis must have answered.
+REDIS = 3.0
 
 _IDENTITY = Identity(f"command-line/{__version__}")
 
@@ -118,8 +122,35 @@ def meet(settings: Settings, url: str, secrets: Sequence[bytes]) -> str:
     if isinstance(error, MailError):
         raise error
     if isinstance(error, Refusal):
-        raise Refused(f"{error.reason}: {error}") from error
+        remedy = "; with forwardemail link join this box takes over the token of that one" if error.reason == Reason.WRONG_SECRET else ""
+        raise Refused(f"{error.reason}: {error}{remedy}") from error
     raise PrimaryAway("it does not answer", reason=result.getErrorMessage()) from error
+
+
+def greet(url: str) -> bool:
+    """Whether Redis answers, and does what it is asked.
+
+    :param url: the setting ``redis_url``.
+    """
+
+    async def converse(reactor: Any) -> bytes:
+        redis = Redis(url, reactor)
+        redis.startService()
+        try:
+            while True:
+                try:
+                    await redis.run("return {1}", [], [])
+                    return b""
+                except RedisAway:
+                    await deferLater(reactor, 0.02)
+        finally:
+            await redis.stopService()
+
+    return isinstance(_run(lambda reactor: _in_time(converse(reactor), reactor)), bytes)
+
+
+async def _in_time(coroutine: Coroutine[Any, Any, bytes], reactor: Any) -> bytes:
+    return await Deferred.fromCoroutine(coroutine).addTimeout(REDIS, reactor)
 
 
 def _run(converse: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
@@ -153,7 +184,8 @@ async def _watch(conversation: Conversation, meanwhile: Meanwhile, reactor: Any)
 def _explained(settings: Settings, error: object) -> MailError:
     """The error as somebody at a terminal should read it."""
     if isinstance(error, MailError):
-        return error
+        # That it was the server who said so goes without saying here.
+        return type(error)(error.public) if error.reason == f"the primary answered {type(error).__name__}" else error
     if isinstance(error, Refusal):
         return PrimaryAway("the server refused the command line", reason=f"{error.reason}: {error}")
     if isinstance(error, OSError) or type(error).__module__ == "twisted.internet.error":

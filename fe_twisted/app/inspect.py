@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from fe_twisted.app.ask import meet
+from fe_twisted.app.ask import greet, meet
 from fe_twisted.app.certificates import days_left, readable_by_others
 from fe_twisted.app.keymark import QUEUED, TEMPORARY, foreign, refusal
 from fe_twisted.app.ports import bind
@@ -32,11 +32,12 @@ RENEW_DAYS = 14
 class Finding:
     """One thing that was looked at.
 
-    :param status: ``ok``, ``note`` for what may be meant, ``problem`` for what must change.
+    :param status: ``ok``, ``note`` for what may be meant, ``away`` for what is elsewhere and does not answer, ``problem`` for what must
+        change here.
     """
 
     check: str
-    status: Literal["ok", "note", "problem"]
+    status: Literal["ok", "note", "away", "problem"]
     detail: str
 
 
@@ -56,7 +57,10 @@ def inspect(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
             if settings.role == "secondary" or settings.link_port or settings.primaries:
                 yield from _link(settings, store.server_key)
     except MailError as error:
-        yield Finding("directory", "problem", f"{error.public} {error.reason}".strip())
+        yield Finding("directory", "problem", f"{error.public} ({error.reason})" if error.reason else error.public)
+    yield _disk(settings)
+    if settings.redis_url:
+        yield _redis(settings.redis_url)
     yield from _certificate(settings, now)
     yield from _ports(settings)
 
@@ -158,6 +162,25 @@ def _link(settings: Settings, server_key: bytes) -> Iterator[Finding]:
         yield from _primaries(settings, secrets)
 
 
+def _disk(settings: Settings) -> Finding:
+    """Room for mail."""
+    found = os.statvfs(settings.data_folder)
+    free = found.f_bavail * found.f_frsize
+    where = f"{free // 2**20:,} MiB are free in {settings.data_folder}"
+    if free < 2 * settings.message_size_limit:
+        return Finding("disk", "problem", f"{where}: too little for large messages, and soon for all; make room")
+    return Finding("disk", "ok", where)
+
+
+def _redis(url: str) -> Finding:
+    """Whoever counts for all boxes."""
+    parts = urlsplit(url)
+    name = f"{parts.hostname}:{parts.port or 6379}"
+    if greet(url):
+        return Finding("redis", "ok", name)
+    return Finding("redis", "away", f"{name} does not answer, or refuses the password in redis_url; each box counts for itself meanwhile")
+
+
 def _primaries(settings: Settings, secrets: Sequence[bytes]) -> Iterator[Finding]:
     """The primaries that this box has links to: each is called, as the server does it."""
     for location, url in settings.elsewhere().items():
@@ -165,7 +188,7 @@ def _primaries(settings: Settings, secrets: Sequence[bytes]) -> Iterator[Finding
         try:
             yield Finding(name, "ok", f"{url}: {meet(settings, url, secrets)}")
         except PrimaryAway as error:  # it may be meant to be down
-            yield Finding(name, "note", f"{url}: {error.public}: {error.reason}")
+            yield Finding(name, "away", f"{url}: {error.public}: {error.reason}")
         except MailError as error:
             yield Finding(name, "problem", f"{url}: {error.public}")
 

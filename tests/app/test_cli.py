@@ -25,17 +25,20 @@ from twisted.internet.task import Clock
 from fe_twisted import __version__
 from fe_twisted.app.claim import claim
 from fe_twisted.app.cli import cli, run
+from fe_twisted.app.cli.status import _missing
 from fe_twisted.app.store import opened
 from fe_twisted.app.waiting import Sum, look, total
 from fe_twisted.base.load import load
 from fe_twisted.base.settings import SETTINGS, describe
 from fe_twisted.servers.imap.capability import HIDEABLE
+from fe_twisted.services.cluster.status import Peer, Report, State
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.files import PAGE_SIZE
 from fe_twisted.storage.mailbox.messages import append_messages
 from fe_twisted.storage.spool.item import Waiting
 from fe_twisted.storage.spool.queue import Queue
 from fe_twisted.storage.spool.spool import Spool
+from tests.redisserver import RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
 WHEN = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
@@ -438,6 +441,14 @@ def test_init_shows_passwords_once_and_lines_to_paste(tmp_path: Path, shell: She
     assert "nothing was changed" in second and "Send a message:" in second
 
 
+def test_init_without_an_example_says_how_an_address_is_made(tmp_path: Path, shell: Shell) -> None:
+    """There is no hello@example.com to write to."""
+    text = shell("init", "--data", str(tmp_path / "var"), "--development")
+    assert "hello@" not in text and "PASSWORD" not in text
+    assert "domain add example.com && " in text and "alias add you@example.com && " in text
+    assert "twistd --nodaemon" in text
+
+
 def test_init_for_production_names_the_dns_records(tmp_path: Path, shell: Shell) -> None:
     text = shell("init", "--data", str(tmp_path / "var"), "--hostname", "mail.example.org")
     assert "example.org.  MX  10 mail.example.org." in text
@@ -476,3 +487,60 @@ def test_a_move_that_cannot_be_says_why(shell: Shell, alias: str) -> None:
     assert shell.json("alias", "move", "nobody@example.org", "local", status=1)["code"] == "not_found"
     assert "the server is not running" in shell.json("alias", "move", "me@example.org", "local", status=1)["error"]
     assert "no location nowhere" in shell.json("alias", "add", "new@example.org", "--location", "nowhere", status=1)["error"]
+
+
+def test_where_a_mailbox_is_elsewhere_only_the_box_there_knows_what_waits(shell: Shell, alias: str) -> None:
+    assert "local" in shell("alias", "list")
+    assert shell.json("alias", "show", "me@example.org")["waiting"] is False
+    shell.config.write_text(shell.config.read_text() + 'location = "two"\n')
+    assert shell.json("alias", "show", "me@example.org")["waiting"] is None
+    assert "ask on the box of local" in shell("alias", "show", "me@example.org")
+
+
+def test_check_asks_redis(shell: Shell, alias: str, tmp_path: Path) -> None:
+    def found() -> tuple[str, str]:
+        [each] = [each for each in shell.json("check")["checks"] if each["check"] == "redis"]
+        return each["status"], each["detail"]
+
+    server = RedisServer(tmp_path, password="secret").start()
+    try:
+        settings = shell.config.read_text()
+        shell.config.write_text(f'{settings}redis_url = "{server.url}"\n')
+        assert found() == ("ok", f"127.0.0.1:{server.port}")
+        assert "All is well." in shell("check")
+        shell.config.write_text(f'{settings}redis_url = "{server.url.replace("secret", "other")}"\n')
+        assert found()[0] == "away"
+        assert "secret" not in found()[1] and "other" not in found()[1]
+    finally:
+        server.stop()
+    assert found()[0] == "away" and "each box counts for itself" in found()[1]
+    assert "All is well." not in shell("check")
+
+
+def test_a_directory_is_not_copied_to_what_is_no_database(shell: Shell) -> None:
+    """What was typed is named, and not how it is looked at."""
+    text = shell("directory", "copy", "--to", "sqlite:///x", status=1)
+    assert text.startswith("forwardemail: --to: this is not a PostgreSQL URL") and "FORWARDEMAIL_" not in text
+
+
+@pytest.mark.parametrize(("wanted", "said"), [(2, None), (5, "2 of 5 workers are connected"), (0, None)])
+def test_status_says_when_workers_are_missing(wanted: int, said: str | None) -> None:
+    def report(name: str, role: str) -> Report:
+        return Report(name, role, "0.1.0", "local", 1, 0)
+
+    workers = tuple(Peer("unix", 0, 0, report(f"one/worker-{number}", "worker")) for number in (1, 2))
+    state = State(report("one", "primary"), 0, (*workers, Peer("10.0.0.2", 0, 0, report("two", "secondary"))))
+    text = "\n".join(_missing(state, wanted))
+    assert (said in text and "restart" in text) if said is not None else text == ""
+
+
+def test_check_tells_of_a_full_disk(shell: Shell, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [each["status"] for each in shell.json("check")["checks"] if each["check"] == "disk"] == ["ok"]
+    real = os.statvfs
+
+    def full(path: Path) -> os.statvfs_result:
+        return os.statvfs_result([*real(path)[:4], 3 * 2**20 // real(path).f_frsize, *real(path)[5:]])
+
+    monkeypatch.setattr(os, "statvfs", full)
+    [found] = [each for each in shell.json("check", status=1)["checks"] if each["check"] == "disk"]
+    assert found["status"] == "problem" and found["detail"].startswith("3 MiB are free in ")

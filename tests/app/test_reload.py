@@ -65,3 +65,15 @@ def test_a_server_that_lives_has_replaced_them(tmp_path: Path, monkeypatch: pyte
     code = "import signal; signal.signal(signal.SIGUSR2, lambda *_: None); print('ready', flush=True)\nwhile True: signal.pause()"
     with server(code) as process:
         assert ask(tmp_path, monkeypatch, process.pid, [{1, 2}, {2, 3}, {3, 4}]) is None
+
+
+@pytest.mark.parametrize(("before", "said"), [({1}, "1 worker was replaced.\n"), ({1, 2}, "2 workers were replaced.\n")])
+def test_it_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: set[int], said: str) -> None:
+    code = "import signal; signal.signal(signal.SIGUSR2, lambda *_: None); print('ready', flush=True)\nwhile True: signal.pause()"
+    (tmp_path / "forwardemail.toml").write_text("development = true\n")
+    looks = [before, set()]
+    monkeypatch.setattr(reload, "workers_of", lambda pid: looks.pop(0))
+    with server(code) as process:
+        monkeypatch.setattr(reload, "running", lambda settings: process.pid)
+        done = CliRunner().invoke(command, ["--config", str(tmp_path / "forwardemail.toml")], standalone_mode=False)
+    assert done.output == said

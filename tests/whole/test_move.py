@@ -185,10 +185,10 @@ def test_check_calls_the_other_primary(boxes: tuple[Daemon, Daemon]) -> None:
     one.cli("link", "token", "--new")
     assert found(0)[0] == "ok", "an older token that both have is tried, too"
     one.cli("link", "token", "--forget-old")
-    assert found(1)[0] == "problem" and "wrong-secret" in found(1)[1]
+    assert found(1)[0] == "problem" and "wrong-secret" in found(1)[1] and "link join" in found(1)[1]
     (one.data / "secrets" / "link.key").write_bytes(token)
     two.stop()
-    assert found(0)[0] == "note" and "does not answer" in found(0)[1]
+    assert found(0)[0] == "away" and "does not answer" in found(0)[1]
 
 
 def test_a_target_that_is_down_changes_nothing(boxes: tuple[Daemon, Daemon]) -> None:

@@ -142,7 +142,7 @@ def test_the_page_works_as_it_stands(shell: Shell) -> None:
     assert "* SEARCH 1\n" in first and "primary, location local" in first
     assert "worker-1" in first or os.cpu_count() == 1
     second = follow("2.")
-    assert "Copied and compared: 1 accounts, 1 domains, 1 aliases, 1 key slots." in second and second.endswith("* SEARCH 1\n")
+    assert "Copied and compared: accounts 1, domains 1, aliases 1, key slots 1." in second and second.endswith("* SEARCH 1\n")
     third = follow("3.")
     assert "All is well." in third
     assert "* SEARCH 1\n" in third and "* SEARCH 2\n" in third
@@ -154,6 +154,10 @@ def test_the_page_works_as_it_stands(shell: Shell) -> None:
     fifth = follow("5.")
     assert "you@example.com is at three now" in fifth
     assert [line for line in fifth.splitlines() if line.startswith("* SEARCH")] == ["* SEARCH 3"] * 3 + ["* SEARCH 4"] * 2
+    refused = shell.run("on two forwardemail alias move you@example.com local 2>&1 || true")
+    assert "this box is a secondary" in refused and "on the box of the primary three" in refused
+    refused = shell.run("on one forwardemail alias move you@example.com three 2>&1 || true")
+    assert refused == "forwardemail: the mailbox is at three already\n"
     follow("6.")
     assert "* SEARCH 4\n" in follow("7.")
     logs = {path.parent.name: path.read_text() for path in Path(boxes).glob("*/forwardemail.log")}

@@ -68,8 +68,8 @@ def list_(domain: str | None) -> None:
     out = terminal()
     with opened(out.settings()) as store:
         found = store.accounts.aliases(domain)
-    rows = [(each.address, str(each.state), each.mailbox_id or "no password yet") for each in found]
-    text = table(("ALIAS", "STATE", "MAILBOX"), rows) if found else "There is no alias yet."
+    rows = [(each.address, str(each.state), each.mailbox_id or "no password yet", each.location) for each in found]
+    text = table(("ALIAS", "STATE", "MAILBOX", "LOCATION"), rows) if found else "There is no alias yet."
     out.say(text, {"aliases": [facts(each) for each in found]})
 
 
@@ -79,17 +79,21 @@ def list_(domain: str | None) -> None:
 def show(address: str) -> None:
     """Show one alias and the credentials that open its mailbox."""
     out = terminal()
-    with opened(out.settings()) as store:
+    settings = out.settings()
+    here = settings.role == "primary"
+    with opened(settings) as store:
         found = store.accounts.show_alias(address)
         slots = store.directory.key_slots(found.id)
-        waiting = found.mailbox_id is not None and store.files.temporary_path(found.mailbox_id).exists()
+        here = here and found.location == settings.location
+        # Of a mailbox elsewhere only the box there knows.
+        waiting = found.mailbox_id is not None and store.files.temporary_path(found.mailbox_id).exists() if here else None
     credentials = [{"kind": slot.kind, "label": slot.label, "created_at": slot.created_at} for slot in slots]
     rows = [
         ("address", found.address),
         ("state", str(found.state)),
         ("mailbox", found.mailbox_id or "none, it has no password yet"),
         ("location", found.location),
-        ("mail waiting", "yes" if waiting else "no"),
+        ("mail waiting", f"ask on the box of {found.location}" if waiting is None else "yes" if waiting else "no"),
         ("created", found.created_at),
         ("hidden", ", ".join(found.hidden) or "nothing"),
     ]
@@ -187,6 +191,8 @@ def move(address: str, location: str) -> None:
             found = store.accounts.place_alias(address, location)
             out.say(f"{found.address} has no mailbox yet; its first password makes it at {location}.", facts(found) | {"octets": 0})
             return
+    if settings.role == "secondary":
+        raise Refused(f"this box is a secondary, without mailboxes; do this on the box of the primary {found.location}, which has it")
     body = encode(MOVE, Move(found.mailbox_id, location))
     shown = progress.Shown()
     watch = encode(WATCH, Watch(found.mailbox_id))

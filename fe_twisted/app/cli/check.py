@@ -19,7 +19,9 @@ def check() -> int:
     settings = out.settings()
     findings = list(inspect(settings, datetime.datetime.now(datetime.UTC)))
     bad = sum(finding.status == "problem" for finding in findings)
-    verdict = "All is well." if not bad else "1 problem." if bad == 1 else f"{bad} problems."
+    away = any(finding.status == "away" for finding in findings)
+    well = "Nothing is wrong here, but not everything elsewhere answers." if away else "All is well."
+    verdict = well if not bad else "1 problem." if bad == 1 else f"{bad} problems."
     text = "\n".join([table((), _rows(findings)), "", verdict])
     result = {"ok": not bad, "checks": [{"check": each.check, "status": each.status, "detail": each.detail} for each in findings]}
     out.say(text, result)

@@ -33,14 +33,17 @@ def copy(url: str) -> None:
     """
     out = terminal()
     settings = out.settings()
-    there = load(settings.file, {**os.environ, f"{PREFIX}DIRECTORY_URL": url})
+    try:
+        there = load(settings.file, {**os.environ, f"{PREFIX}DIRECTORY_URL": url})
+    except BadSettings as error:  # without it they can be used, so it is the one problem
+        raise BadSettings(f"--to: {error.public.partition('DIRECTORY_URL: ')[2]}") from error
     with opened(settings) as store:
         target = directory_of(there, store.server_key)
         try:
             copied = copy_directory(store.directory, target)
         finally:
             target.close()
-    counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in copied.rows.items())
+    counts = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in copied.rows.items())
     text = "\n".join(
         [
             f"Copied and compared: {counts}.",

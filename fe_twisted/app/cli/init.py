@@ -21,7 +21,11 @@ _DOORS = {"mx": "SMTP (MX)", "imap": "IMAP", "imaps": "IMAP over TLS", "link": "
 @click.command()
 @click.option("--data", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="The folder for all data.")
 @click.option("--hostname", metavar="NAME", help="The server's name in MX records; else this machine's full name.")
-@click.option("--development", is_flag=True, help="To try things out: loopback only, ports moved by 2000, passwords without TLS.")
+@click.option(
+    "--development",
+    is_flag=True,
+    help="To try things out: loopback only, ports moved by 2000 unless told otherwise, passwords without TLS.",
+)
 @click.option("--port-offset", type=click.IntRange(0, 60000), metavar="N", help="Move every port by N.")
 @click.option("--example", is_flag=True, help=f"Also add {EXAMPLE_DOMAIN} with two aliases (with --development).")
 @click.option("--role", type=click.Choice(["primary", "secondary"]), default="primary", help="A secondary has no mailboxes of its own.")
@@ -80,7 +84,21 @@ def _development(made: Made) -> list[str]:
         lines.append(f"  {'domain':<14} {EXAMPLE_DOMAIN}")
         lines += [f"  {'alias':<14} {address}  password {password}" for address, password in passwords.items()]
         lines.append(f"  {'':<14} (shown this once)")
+    if made.new and not passwords:  # nobody is there to write to
+        return [*lines, "", *_first_address(settings)]
     return [*lines, "", *_to_paste(settings, passwords.get(EXAMPLE_ALIASES[0], "PASSWORD"))]
+
+
+def _first_address(settings: Settings) -> list[str]:
+    """Start it, and have an address."""
+    program, file, new = _program(), _short(settings.file), f"you@{EXAMPLE_DOMAIN}"
+    verbs = (f"domain add {EXAMPLE_DOMAIN}", f"alias add {new}", f"alias password {new}")
+    return [
+        "Start it:",
+        f"  {_beside(program)} --nodaemon --pidfile= forwardemail --config {file}",
+        "Add a domain and an alias:",
+        f"  export {PREFIX}CONFIG={file}; {' && '.join(f'{program} {verb}' for verb in verbs)}",
+    ]
 
 
 def _to_paste(settings: Settings, password: str) -> list[str]:

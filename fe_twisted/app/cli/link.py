@@ -40,7 +40,8 @@ def token(new: bool, forget_old: bool) -> None:
     text = format_token(secrets[0])
     lines = [f"The link token, for the other boxes (there: forwardemail link join):\n\n    {text}\n"]
     if len(secrets) > 1:
-        lines.append(f"{len(secrets) - 1} older are accepted still. When every box has this one: forwardemail link token --forget-old")
+        older = "1 older one is" if len(secrets) == 2 else f"{len(secrets) - 1} older ones are"
+        lines.append(f"{older} accepted still. When every box has this one: forwardemail link token --forget-old")
     if secrets != held:
         lines.append("A server that runs reads it when it is started the next time.")
     out.say("\n".join(lines), {"token": text, "accepted": len(secrets), "changed": secrets != held})

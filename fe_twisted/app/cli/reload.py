@@ -45,8 +45,9 @@ def reload(seconds: int) -> None:
             raise Later(f"{len(left)} of {len(before)} workers were not replaced within {seconds} seconds; the log says why")
         time.sleep(LOOK)
     _signal(pid, 0)  # workers end with their server, and then nothing was replaced
-    done = "were replaced" if seconds else "are being replaced"
-    out.say(f"{len(before)} workers {done}.", {"workers": len(before), "pid": pid})
+    number = len(before)
+    done = ("was" if number == 1 else "were") if seconds else ("is being" if number == 1 else "are being")
+    out.say(f"{number} {'worker' if number == 1 else 'workers'} {done} replaced.", {"workers": number, "pid": pid})
 
 
 def _signal(pid: int, number: int) -> None:

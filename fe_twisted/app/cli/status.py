@@ -43,7 +43,7 @@ def status(full: bool) -> None:
             "waiting_since": None if waiting.since is None else _moment(waiting.since),
             "waiting_unknown": waiting.unknown,
         }
-    out.say("\n".join(_lines(state, waiting)), said)
+    out.say("\n".join([*_lines(state, waiting), *_missing(state, settings.processes())]), said)
 
 
 def facts(state: State) -> dict[str, Any]:
@@ -97,6 +97,15 @@ def _lines(state: State, waiting: Sum | None) -> list[str]:
         ]
         lines += ["", table(("LINK TO", "", "ROUND TRIP"), links)]
     return lines
+
+
+def _missing(state: State, wanted: int) -> list[str]:
+    """What is to be said when there are fewer workers than the settings ask for."""
+    there = sum(peer.report.role == "worker" for peer in state.peers)
+    if there >= wanted:
+        return []
+    reasons = "One that starts is there in a moment; the log says when one died; another number in the settings takes a restart."
+    return ["", f"{there} of {wanted} workers are connected. {reasons}"]
 
 
 def _counted(waiting: Sum, now: int) -> Iterator[str]:

@@ -112,7 +112,7 @@ class Accounts:
         :raises Refused: these are nobody's, and no location was given.
         """
         if not (location or self._location):
-            raise Refused("this box has no mailboxes; say which primary will have this one")
+            raise Refused("this box has no mailboxes; say which primary will have this one (--location NAME)")
         try:
             return self._directory.add_alias(address, location or self._location)
         except UnknownDomain as error:

@@ -49,7 +49,7 @@ def copy_directory(source: SqlDirectory, target: SqlDirectory) -> Copied:
         with target.writing() as there:
             there.execute(update(meta).values(generation=meta.c.generation))
             if any(_count(there, table) for table in TABLES):
-                raise Refused("there is a directory already, with something in it; nothing was changed")
+                raise Refused("there is a directory already, with something in it; nothing was changed. Name an empty database")
             for table in TABLES:
                 for rows in origin.execute(select(table).order_by(table.c.id)).mappings().partitions(BATCH):
                     there.execute(insert(table), [dict(row) for row in rows])

@@ -55,5 +55,7 @@ def translate(error: SQLAlchemyError) -> MailError:
     if state is not None and state.startswith("53"):
         return DiskFull(reason=f"SQLSTATE {state}") if state == "53100" else Later(reason=f"SQLSTATE {state}")
     if error.connection_invalidated or (isinstance(error, OperationalError) and "psycopg" in type(error.orig).__module__):
-        return Later("the directory cannot be reached, try again later", reason=text.partition("\n")[0])
+        # libpq passes a password file over that is not there or that others can read, and says so to a terminal at most.
+        remedy = "; is there a line for it in the file that passfile names, and chmod 600?" if "no password supplied" in text else ""
+        return Later("the directory cannot be reached, try again later", reason=text.partition("\n")[0] + remedy)
     return StorageFailed(reason=f"{type(error.orig).__name__}: {text.partition(chr(10))[0]}")
