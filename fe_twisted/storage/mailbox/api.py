@@ -143,7 +143,7 @@ class Changes:
     :param modseq: the folder's modseq that this answer brings the caller to.
     :param added: ``(uid, flags, modseq)`` of messages with a UID at or above the caller's UIDNEXT, ascending.
     :param changed: ``(uid, flags, modseq)`` of older messages whose flags changed, ascending.
-    :param vanished: UIDs expunged since.
+    :param vanished: UIDs expunged since, and perhaps some that were expunged before.
     :param recent: those of ``added`` that are ``\\Recent`` for the caller.
     :param exists: False when the folder itself was deleted; the session must then end its selected state.
     """
@@ -254,7 +254,10 @@ class Mailbox(Protocol):
         """What happened after modseq ``since``; messages with a UID of at least ``uidnext`` count as added."""
 
     async def vanished(self, folder_id: int, since: int) -> Ranges:
-        """UIDs that were expunged after modseq ``since``, all there ever were for 0 (RFC 7162)."""
+        """UIDs that were expunged after modseq ``since``, all there ever were for 0 (RFC 7162).
+
+        If that is long ago there may be some that were expunged before; never one that is there.
+        """
 
     async def create(self, name: str, special_use: str = "") -> str:
         """Make a folder and its missing parents; returns its object id.

@@ -13,6 +13,7 @@ import apsw
 from fe_twisted.base.errors import DamagedFile
 from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.content import load_content, unpack
+from fe_twisted.storage.mailbox.expunged import logged
 from fe_twisted.storage.mailbox.rows import aggregate, folder_rows
 from fe_twisted.storage.mailbox.salvage import (
     CONTENT,
@@ -56,6 +57,10 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         f"SELECT e.id FROM entries e JOIN folders f ON f.id = e.id >> {FOLDER_SHIFT} WHERE e.modseq > f.logged_since AND NOT EXISTS"
         " (SELECT 1 FROM touched t WHERE t.folder_id = f.id AND t.modseq = e.modseq"
         f" AND e.id & {UID_MASK} BETWEEN t.first AND t.last)",
+    ),
+    (
+        "the gap that ends before UID {1} of folder {0} touches the next one",
+        "SELECT a.folder_id, b.first FROM gaps a JOIN gaps b ON b.folder_id = a.folder_id AND b.first = a.last + 1",
     ),
     ("page {0} of the vocabulary is not in the trigram index", "SELECT id FROM vocabulary WHERE id NOT IN (SELECT rowid FROM grams)"),
     ("the trigram index has page {0} of no vocabulary", "SELECT rowid FROM grams WHERE rowid NOT IN (SELECT id FROM vocabulary)"),
@@ -197,11 +202,11 @@ def _folders(connection: apsw.Connection) -> Iterator[str]:
 
 def _expunged(connection: apsw.Connection, folder_id: int, uidnext: int, highest: int, present: int) -> Iterator[str]:
     base = folder_id << FOLDER_SHIFT
-    logged: list[Any] = connection.execute("SELECT first, last, modseq FROM expunged WHERE folder_id = ?", (folder_id,)).fetchall()
-    lost = uidnext - 1 - present - sum(last - first + 1 for first, last, _ in logged)
+    ranges = logged(connection, folder_id)
+    lost = uidnext - 1 - present - sum(last - first + 1 for first, last, _ in ranges)
     if lost:
         yield f"folder {folder_id}: of {lost} UIDs nobody knows what became: they are neither there nor logged as expunged"
-    for first, last, modseq in logged:
+    for first, last, modseq in ranges:
         if not 0 < first <= last < uidnext or modseq > highest:
             yield f"folder {folder_id}: expunge log has UIDs {first}-{last} at modseq {modseq}"
         if connection.execute("SELECT 1 FROM entries WHERE id BETWEEN ? AND ?", (base | first, base | last)).get is not None:

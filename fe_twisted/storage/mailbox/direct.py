@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
 import apsw
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, DeferredLock
 
 from fe_twisted.base import errors, log
 from fe_twisted.base.clock import Clock
@@ -247,7 +247,7 @@ class DirectMailbox(RemoteMailbox):
 
     async def select(self, name: str, *, claim_recent: bool) -> Selected:
         r"""See the interface.  Only the primary can give away what is ``\Recent``."""
-        found = await self._look(lambda here: succeed(here.selected(name)))
+        found = await self._look(lambda here: here.selected(name))
         if found is None or (claim_recent and found.recent):
             return await super().select(name, claim_recent=claim_recent)
         return found

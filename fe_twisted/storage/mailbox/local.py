@@ -15,7 +15,7 @@ from fe_twisted.base.errors import DamagedFile, Later, MailError
 from fe_twisted.protocols.crypto.memory import KeyInMemory
 from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.protocols.imap.search import Ranges
-from fe_twisted.storage.mailbox import answers, discarded, folders, messages, metadata, words
+from fe_twisted.storage.mailbox import answers, discarded, expunged, folders, messages, metadata, words
 from fe_twisted.storage.mailbox.api import (
     Appended,
     Changes,
@@ -90,6 +90,7 @@ class LocalMailbox(Reader):
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
         self._collecting = False
         self._discarding = False
+        self._settling = False
         self._indexing = False
         self._renewed = False
         #: Messages that are not in the full-text index, or may be, and octets of those that came since it was last brought forward.
@@ -136,9 +137,9 @@ class LocalMailbox(Reader):
         """See the interface."""
         return self._read(lambda c: folders.status_of(self._claims.row(selectable(c, name))))
 
-    def selected(self, name: str) -> Selected:
+    async def selected(self, name: str) -> Selected:
         """See :class:`Reader`."""
-        found = super().selected(name)
+        found = await super().selected(name)
         return self._claims.left(found, found.folder_id)
 
     async def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
@@ -148,10 +149,11 @@ class LocalMailbox(Reader):
     async def select(self, name: str, *, claim_recent: bool) -> Selected:
         """See the interface."""
         if not claim_recent:
-            return self.selected(name)
+            return await self.selected(name)
         once = answers.take()
         key = once.key if once is not None else None
-        found: Selected = self._claims.answered(key) or self.selected(name)
+        found: Selected = self._claims.answered(key) or await self.selected(name)
+        found = self._claims.answered(key) or found  # see changes()
         self._claims.claim(found, found.folder_id, found.status.uidnext, key)
         return found
 
@@ -199,6 +201,7 @@ class LocalMailbox(Reader):
         done = await self._write(lambda c: messages.replace_message(c, folder_id, uid, name, message, self._now(), ready))
         self._index_later((message,))
         self.collect()
+        self.settle()
         return done
 
     async def store(
@@ -219,12 +222,15 @@ class LocalMailbox(Reader):
 
     async def move(self, folder_id: int, uids: Ranges, target: str) -> Copied:
         """See the interface."""
-        return await self._write(lambda c: messages.move_messages(c, folder_id, uids, target, self._now()))
+        moved = await self._write(lambda c: messages.move_messages(c, folder_id, uids, target, self._now()))
+        self.settle()
+        return moved
 
     async def expunge(self, folder_id: int, uids: Ranges | None) -> Expunged:
         """See the interface."""
         gone = await self._write(lambda c: messages.expunge_messages(c, folder_id, uids))
         self.collect()
+        self.settle()
         return gone
 
     async def set_metadata(self, name: str, values: Sequence[tuple[str, bytes | None]]) -> None:
@@ -448,6 +454,22 @@ class LocalMailbox(Reader):
         self._discarding = False
         self._chore_failed(failure, "mailbox.discard")
 
+    def settle(self) -> None:
+        """Start bringing the log of what was expunged in bounds, a little at a time, unless that goes on already."""
+        if not self._settling and not self._closed and self._read(expunged.overlong):
+            self._settling = True
+            Deferred.fromCoroutine(self._settle_all()).addErrback(self._settle_failed)
+
+    async def _settle_all(self) -> None:
+        while not self._closed and await self._writer.aside(expunged.settle_some):
+            pass
+        self._settling = False
+
+    def _settle_failed(self, failure: Any) -> None:
+        """The next EXPUNGE tries again."""
+        self._settling = False
+        self._chore_failed(failure, "mailbox.settle")
+
     def _collect_failed(self, failure: Any) -> None:
         self._collecting = False
         self._chore_failed(failure, "mailbox.collect")
@@ -501,6 +523,7 @@ async def open_mailbox(
     with storage_errors(reader):
         mailbox = LocalMailbox(mailbox_id, writer, reader, reading, run_in_thread, clock, poll)
     mailbox.discard()
+    mailbox.settle()
     mailbox.collect()
     mailbox.index()
     return mailbox

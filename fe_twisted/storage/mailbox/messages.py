@@ -14,6 +14,7 @@ from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.api import DELETED, SEEN, Appended, Copied, Expunged, NewMessage, Stored
 from fe_twisted.storage.mailbox.content import store_content
+from fe_twisted.storage.mailbox.expunged import log_expunged
 from fe_twisted.storage.mailbox.flags import make_mask
 from fe_twisted.storage.mailbox.kin import forget_thread, thread_of
 from fe_twisted.storage.mailbox.prepared import Prepared, prepare
@@ -332,10 +333,7 @@ def remove_entries(connection: apsw.Connection, folder_id: int, uids: Ranges, *,
         present = runs(
             uid_of(entry) for (entry,) in connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", (low, high))
         )
-        connection.executemany(
-            "INSERT INTO expunged(folder_id, modseq, first, last) VALUES(?, ?, ?, ?)",
-            [(folder_id, modseq, first, last) for first, last in present],
-        )
+        log_expunged(connection, folder_id, modseq, present)
         connection.execute("DELETE FROM entries WHERE id BETWEEN ? AND ?", (low, high))
     prune_log(connection, folder_id, modseq)
     count_again(connection, folder_id, messages=-messages, octets=-octets, unseen=-unseen, deleted=-deleted)

@@ -68,12 +68,15 @@ class Reader:
         """See the interface."""
         return self._read(lambda c: folders.status_of(selectable(c, name)))
 
-    def selected(self, name: str) -> Selected:
-        r"""What SELECT needs; no ``\Recent`` is claimed.
+    async def selected(self, name: str) -> Selected:
+        r"""What SELECT needs; no ``\Recent`` is claimed.  In a thread if it takes long to find out.
 
         :raises NoSuchFolder:
         """
-        return self._read(lambda c: view.select_folder(c, name))
+        found = self._read(lambda c: view.quickly_select(c, name))
+        if found is None:
+            found = await self._scan(lambda c: in_snapshot(c, lambda: view.select_folder(c, name)))
+        return found
 
     async def changed(self, folder_id: int, since: int, uidnext: int) -> Changes:
         r"""What has changed; no ``\Recent`` is claimed.  In a thread if it takes long to find out."""
@@ -85,7 +88,8 @@ class Reader:
 
     async def vanished(self, folder_id: int, since: int) -> Ranges:
         """See the interface."""
-        return self._read(lambda c: view.vanished_since(c, folder_id, since))
+        found = self._read(lambda c: view.few_vanished_since(c, folder_id, since))
+        return await self._scan(lambda c: view.vanished_since(c, folder_id, since)) if found is None else found
 
     # -- messages ---------------------------------------------------------------------------------
 

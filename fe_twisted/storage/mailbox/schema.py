@@ -238,5 +238,17 @@ ALTER TABLE folders ADD COLUMN logged_since INTEGER NOT NULL DEFAULT 0;  -- from
 UPDATE folders SET logged_since = modseq;
 """
 
+_GAPS = """
+-- What was expunged longer ago than what expunged still holds, in fewer words (expunged.py).
+CREATE TABLE gaps(
+    folder_id INTEGER NOT NULL REFERENCES folders(id) ON DELETE CASCADE,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,                   -- the highest at which one of these UIDs was expunged
+    PRIMARY KEY(folder_id, first)
+) WITHOUT ROWID;
+CREATE INDEX gaps_modseq ON gaps(folder_id, modseq, last);
+"""
+
 #: Forward only, one transaction each; the file's ``user_version`` is how many of them it has seen.
-MIGRATIONS: tuple[str, ...] = (_FIRST, _WORDS, _TOUCHED)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _WORDS, _TOUCHED, _GAPS)

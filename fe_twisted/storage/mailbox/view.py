@@ -9,6 +9,7 @@ import apsw
 from fe_twisted.protocols.imap.ranges import count, intersect, subtract
 from fe_twisted.protocols.imap.search import Ranges
 from fe_twisted.storage.mailbox.api import Changes, Selected
+from fe_twisted.storage.mailbox.expunged import logged
 from fe_twisted.storage.mailbox.folders import status_of
 from fe_twisted.storage.mailbox.rows import FolderRow, entry_id, folder_of, runs, selectable, spans, uid_of
 from fe_twisted.storage.mailbox.schema import UID_MASK
@@ -20,13 +21,30 @@ FEW_LOGGED = 4_000
 
 
 def select_folder(connection: apsw.Connection, name: str) -> Selected:
-    r"""The folder as it is now; ``\Recent`` is what nobody claimed yet.
+    r"""The folder as it is now; ``\Recent`` is what nobody claimed yet.  Of a large folder with many gaps that may take a while.
 
     :raises NoSuchFolder:
     """
+    found = _select(connection, name, -1, -1)
+    assert found is not None, "without limits there is always an answer"
+    return found
+
+
+def quickly_select(connection: apsw.Connection, name: str) -> Selected | None:
+    """The same, or None, quickly, when it would take long to find out.
+
+    :raises NoSuchFolder:
+    """
+    return _select(connection, name, FEW, FEW_LOGGED)
+
+
+def _select(connection: apsw.Connection, name: str, few: int, few_logged: int) -> Selected | None:
+    """:param few, few_logged: see :data:`FEW`; negative for no limit."""
     row = selectable(connection, name)
     span = (entry_id(row.id, 1), entry_id(row.id, UID_MASK))
-    uids = _present(connection, row)
+    uids = _present(connection, row, few, few_logged)
+    if uids is None:
+        return None
     unseen = connection.execute("SELECT min(id) FROM entries WHERE flags & 1 = 0 AND id BETWEEN ? AND ?", span).get
     return Selected(
         folder_id=row.id,
@@ -38,16 +56,19 @@ def select_folder(connection: apsw.Connection, name: str) -> Selected:
     )
 
 
-def _present(connection: apsw.Connection, folder: FolderRow) -> Ranges:
-    """The UIDs of all messages.
+def _present(connection: apsw.Connection, folder: FolderRow, few: int, few_logged: int) -> Ranges | None:
+    """The UIDs of all messages; None when neither is short.
 
     Every UID below UIDNEXT is there or logged as expunged (:mod:`fe_twisted.storage.mailbox.check` proves it), and the log, which has
     ranges, is as a rule far shorter.  Where it is not, the messages are gone through.
     """
-    few = folder.messages // 8 + 16
-    logged: list[Any] = connection.execute("SELECT first, last FROM expunged WHERE folder_id = ? LIMIT ?", (folder.id, few)).fetchall()
-    if len(logged) < few:
-        return subtract(((1, folder.uidnext - 1),), joined(sorted(logged))) if folder.uidnext > 1 else ()
+    most = folder.messages // 8 + 16
+    most = min(most, few_logged) if few_logged >= 0 else most
+    gone = logged(connection, folder.id, limit=most)
+    if len(gone) < most:
+        return subtract(((1, folder.uidnext - 1),), _together(gone)) if folder.uidnext > 1 else ()
+    if 0 <= few < folder.messages:
+        return None
     span = (entry_id(folder.id, 1), entry_id(folder.id, UID_MASK))
     return runs(uid_of(entry) for (entry,) in connection.execute("SELECT id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id", span))
 
@@ -102,16 +123,24 @@ def _changes_since(connection: apsw.Connection, folder_id: int, since: int, uidn
 
 
 def vanished_since(connection: apsw.Connection, folder_id: int, since: int) -> Ranges:
-    """UIDs that were expunged after the modseq.  The log is kept as long as the folder, so the answer is exact for any modseq."""
+    """All UIDs that were expunged after the modseq, and some that were expunged before, if it is long ago.  That may take a while."""
     return _expunged_since(connection, folder_id, since, -1) or ()
+
+
+def few_vanished_since(connection: apsw.Connection, folder_id: int, since: int) -> Ranges | None:
+    """The same, or None, quickly, when there are many."""
+    return _expunged_since(connection, folder_id, since, FEW_LOGGED)
 
 
 def _expunged_since(connection: apsw.Connection, folder_id: int, since: int, most: int) -> Ranges | None:
     """:param most: None is returned when there are more ranges, if not negative."""
-    logged: list[Any] = connection.execute(
-        "SELECT first, last FROM expunged WHERE folder_id = ? AND modseq > ? LIMIT ?", (folder_id, since, most + 1 if most >= 0 else -1)
-    ).fetchall()
-    return None if 0 <= most < len(logged) else joined(sorted(logged))
+    gone = logged(connection, folder_id, since, most + 1 if most >= 0 else -1)
+    return None if 0 <= most < len(gone) else _together(gone)
+
+
+def _together(gone: list[tuple[int, int, int]]) -> Ranges:
+    """The UIDs of ranges that were expunged."""
+    return joined(sorted((first, last) for first, last, _ in gone))
 
 
 def _recent(row: FolderRow, added: list[int]) -> Ranges:
