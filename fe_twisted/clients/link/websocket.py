@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -159,39 +160,40 @@ class Lean:
 
     def sendData(self: Any, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Octets are to be sent; the library's ways of sending them slowly are not used here."""
-        self._send(b"", data)
+        self._send([data])
 
-    def write(self: Any, message: bytes) -> None:
-        """Send a frame of the link as a binary message; after the end, nothing happens."""
+    def write(self: Any, *messages: bytes) -> None:
+        """Send frames of the link as binary messages; after the end, nothing happens."""
         if self.state != self.STATE_OPEN:
             return
         if not self.factory.isServer and self.maskClientFrames:
-            self.sendFrame(opcode=2, payload=message)
+            for message in messages:
+                self.sendFrame(opcode=2, payload=message)
             return
-        length = len(message)
-        if length < 126:
-            head = bytes((0x82, length))
-        elif length < 65_536:
-            head = b"\x82\x7e" + length.to_bytes(2, "big")
-        else:
-            head = b"\x82\x7f" + length.to_bytes(8, "big")
-        self._send(head, message)
+        self._send([part for message in messages for part in (_head(len(message)), message)])
 
-    def _send(self: Any, head: bytes, body: bytes) -> None:
-        """Offer it to the socket at once, unless Twisted still holds something that must go first."""
+    def _send(self: Any, parts: list[bytes]) -> None:
+        """Offer them to the socket at once, unless Twisted still holds something that must go first."""
         transport = self.transport
+        sent = 0
         waiting = not self._plain or transport.dataBuffer or transport._tempDataLen
-        if waiting or not transport.connected or transport.disconnecting:
-            transport.write(head)
-            transport.write(body)
-            return
-        try:
-            sent = transport.socket.sendmsg((head, body))
-        except OSError:  # full; or lost, which Twisted finds out once more, and does then what has to be done
-            sent = 0
-        if sent < len(head) + len(body):
-            transport.write(head[sent:])
-            transport.write(body[max(0, sent - len(head)) :])
+        if not waiting and transport.connected and not transport.disconnecting:
+            # Full; or lost, which Twisted finds out once more, and does then what has to be done.
+            with contextlib.suppress(OSError):
+                sent = transport.socket.sendmsg(parts)
+        for part in parts:
+            if sent < len(part):
+                transport.write(part[sent:])
+            sent = max(0, sent - len(part))
+
+
+def _head(length: int) -> bytes:
+    """What goes before a whole binary message of so many octets (RFC 6455 section 5.2)."""
+    if length < 126:
+        return bytes((0x82, length))
+    if length < 65_536:
+        return b"\x82\x7e" + length.to_bytes(2, "big")
+    return b"\x82\x7f" + length.to_bytes(8, "big")
 
 
 class LinkClient(Lean, WebSocketClientProtocol):  # type: ignore[misc]  # Autobahn's own two bases do not agree
