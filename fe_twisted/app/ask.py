@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from fe_twisted.clients.redis import Redis, RedisAway
 from fe_twisted.protocols.cluster.handshake import Identity, Reason, Refusal
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import BadValue
+from fe_twisted.services.cluster.status import PING, place_of
 from fe_twisted.storage.vault.secret import load_server_key
 
 #: Seconds until the server must have said who it is.
@@ -93,8 +95,8 @@ def ask(settings: Settings, method: str, body: Sequence[Buffer], *, timeout: flo
     raise _explained(settings, error) from (error if isinstance(error, Exception) else None)
 
 
-def meet(settings: Settings, url: str, secrets: Sequence[bytes]) -> str:
-    """Connect to another primary as a link does, and hang up: what it calls itself.
+def meet(settings: Settings, url: str, secrets: Sequence[bytes]) -> tuple[str, str]:
+    """Connect to another primary as a link does, and hang up: what it calls itself, and its location if it says so.
 
     :param secrets: link secrets, the newest first.
     :raises PrimaryAway: it does not answer; the text says how far it came.
@@ -105,16 +107,19 @@ def meet(settings: Settings, url: str, secrets: Sequence[bytes]) -> str:
     result: Any = None
     for secret in secrets:
 
-        async def converse(reactor: Any, secret: bytes = secret) -> str:
+        async def converse(reactor: Any, secret: bytes = secret) -> tuple[str, str]:
             endpoint = tls_endpoint(reactor, parts.hostname or "", parts.port or 0, authority=settings.link_authority_file)
             attempt = connector(endpoint, reactor, _IDENTITY, secret, url=url)(_Deaf())
             attempt.addTimeout(GREETING, reactor)
             conversation: Conversation = await attempt
+            location = ""
+            with contextlib.suppress(LinkLost, MailError, BadValue):  # one of another version; the link itself is made
+                location = place_of(await conversation.ask(PING, "", [], timeout=GREETING))
             conversation.close()
-            return conversation.agreed.peer.name
+            return conversation.agreed.peer.name, location
 
         result = _run(converse)
-        if isinstance(result, str):
+        if isinstance(result, tuple):
             return result
         if not isinstance(result.value, Refusal) or result.value.reason != Reason.WRONG_SECRET:
             break

@@ -186,7 +186,11 @@ def _primaries(settings: Settings, secrets: Sequence[bytes]) -> Iterator[Finding
     for location, url in settings.elsewhere().items():
         name = f"link to {location or urlsplit(url).netloc}"
         try:
-            yield Finding(name, "ok", f"{url}: {meet(settings, url, secrets)}")
+            peer, found = meet(settings, url, secrets)
+            if location and found not in ("", location):
+                yield Finding(name, "problem", f"{url}: {peer} is the primary of the location {found}; correct that, or primaries")
+            else:
+                yield Finding(name, "ok", f"{url}: {peer}")
         except PrimaryAway as error:  # it may be meant to be down
             yield Finding(name, "away", f"{url}: {error.public}: {error.reason}")
         except MailError as error:

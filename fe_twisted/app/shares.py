@@ -39,6 +39,7 @@ from fe_twisted.services.cluster.census import Census, CensusOverRedis, Teller, 
 from fe_twisted.services.cluster.counts import CountsDesk, OverLink, tell_over_link
 from fe_twisted.services.cluster.desk import Desk, Only
 from fe_twisted.services.cluster.status import PING, REPORT, Report, Reporter, StatusDesk
+from fe_twisted.services.cluster.twins import Troubles
 from fe_twisted.services.login.failures import Elsewhere, Failures, OverRedis
 from fe_twisted.services.login.throttle import LoginLimits
 
@@ -91,8 +92,15 @@ class Shares(MultiService):
         self.failures = Failures(login_limits(settings), reactor, self._elsewhere())
         self._counted: list[tuple[Teller, ConnectionLimit]] = []
         above = {id(link): link for link in [*links.all(), *([self._up] if self._up else [])]}
-        self._reporters = [Reporter(link, self.report, reactor) for link in above.values()]
-        self._status = StatusDesk(self.report, reactor)
+        #: What is wrong with locations.
+        self.troubles = Troubles()
+        # Its workers have the same links, and need not say the same.
+        places = {} if worker else {id(links.of(location)): location for location in settings.elsewhere() if location}
+        self._reporters = [
+            Reporter(link, self.report, reactor, location=places.get(key, ""), troubles=self.troubles) for key, link in above.items()
+        ]
+        location = settings.location if settings.role == "primary" and not worker else ""
+        self._status = StatusDesk(self.report, reactor, location=location, troubles=self.troubles)
         self._counts = CountsDesk(self.failures.throttle, Census(), reactor)
         #: What this process says of itself; whoever has something to count puts it here: ``imap``, ``mx``, ``mailboxes``, ``waiting``.
         self.numbers: dict[str, Number] = {}

@@ -58,6 +58,7 @@ from fe_twisted.services.cluster.desk import Desk
 from fe_twisted.services.cluster.home import Home
 from fe_twisted.services.cluster.host import Host
 from fe_twisted.services.cluster.move import Moves
+from fe_twisted.services.cluster.twins import Missing
 from fe_twisted.services.deliver.deliver import Deliver
 from fe_twisted.services.deliver.gate import Gate
 from fe_twisted.services.deliver.merge import Merge
@@ -75,6 +76,9 @@ from fe_twisted.storage.spool.spool import Spool
 
 #: Seconds between two looks at what the command line changed.
 LOOK = 1.0
+
+#: Seconds between two comparisons of the directory with the folder of the mailboxes.
+COMPARE = 60.0
 
 #: Seconds that a process without files waits for its links before it answers clients all the same.
 SETTLE = 5.0
@@ -353,6 +357,9 @@ def _link_servers(base: Base, here: Here | None, links: Links, sockets: Sequence
     if here is not None:
         ward = Ward(base.lookups, here.mailboxes)
         Rounds(LOOK, ward.look, reactor, "directory").setServiceParent(parts)
+    if here is not None and not base.store.directory.embedded:  # one that is can be nobody else's
+        missing = Missing(settings.location, base.lookups, base.store.files.ids, base.run_in_thread, shares.troubles)
+        Rounds(COMPARE, missing.look, reactor, "location").setServiceParent(parts)
     if here is not None and here.home is not None:
         files = base.store.files
         arrivals.append(Arrivals(here.home, files, here.gate, base.run_in_thread, reactor))

@@ -50,6 +50,7 @@ def facts(state: State) -> dict[str, Any]:
     """The state as JSON shows it: times in ISO 8601, round trips in milliseconds."""
     return {
         "own": _report(asdict(state.own), state.now),
+        "problems": list(state.problems),
         "peers": [
             _report(asdict(peer.report), state.now)
             | {"address": peer.address, "since": _moment(peer.since), "told_seconds_ago": state.now - peer.told}
@@ -75,6 +76,7 @@ def _lines(state: State, waiting: Sum | None) -> list[str]:
         if own.waiting
         else "No mail waits.",
         *(_counted(waiting, state.now) if waiting is not None else ()),
+        *(f"PROBLEM: {problem}." for problem in state.problems),
         "",
     ]
     heads = ("PROCESS", "ROLE", "ADDRESS", "VERSION", "IMAP", "MX", "MAILBOXES", "ROUND TRIP", "SINCE")

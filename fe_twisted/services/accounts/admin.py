@@ -152,13 +152,13 @@ class Accounts:
     def strays(self, known: Collection[str]) -> dict[str, int]:
         """Mailboxes whose files are here and whose location is neither this primary's nor one of ``known``, by location.
 
-        Empty when any alias is at this primary: then its name is right.
+        Empty when any mailbox of this primary is here: then its name is right.  An alias of that location, or a mailbox without a file, is
+        no sign: it may be that of another primary, whose location was written down here too.
         """
-        if self._location in self._directory.locations():
-            return {}
         here = set(self._files.ids())
-        elsewhere = self._directory.elsewhere(self._location) if here else {}
-        return dict(Counter(place for id, place in elsewhere.items() if place not in known and id in here))
+        everywhere = self._directory.elsewhere("") if here else {}
+        places = Counter(place for id, place in everywhere.items() if id in here)
+        return {} if self._location in places else {place: number for place, number in places.items() if place not in known}
 
     def aliases(self, domain: str | None = None) -> list[Alias]:
         """All, or those of one domain, by address.

@@ -20,9 +20,12 @@ from fe_twisted.clients.link.link import Link
 from fe_twisted.protocols.cluster.streams import Buffer
 from fe_twisted.protocols.cluster.values import Codec, decode, encode
 from fe_twisted.services.cluster.desk import Serve
+from fe_twisted.services.cluster.twins import Troubles
 
 #: Seconds between two reports, and that an answer may take.
 EVERY, TIMEOUT = 5.0, 5.0
+
+_REMEDY = "; give one of them another location"
 
 #: Characters of a text in a report at most.
 LONGEST = 300
@@ -87,16 +90,22 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The answer."""
+    """The answer.
+
+    :param problems: sentences, see :mod:`fe_twisted.services.cluster.twins`.
+    """
 
     own: Report
     now: int
     peers: tuple[Peer, ...]
+    problems: tuple[str, ...] = ()
 
 
 _CODEC = Codec([Connected, Report, Peer, State])
 _REPORT = _CODEC.shape(Report)
 _NOTHING = _CODEC.shape(None)
+#: The answer to :data:`PING`: the location of a primary. Version 0.1 asks for nothing and answers nothing.
+_PLACE = _CODEC.shape(str | None)
 STATE = _CODEC.shape(State)
 
 #: The names of the methods; one of a mailbox is called ``status``.
@@ -114,11 +123,14 @@ class StatusDesk:
     """Who is told, and asked.
 
     :param own: says how this process goes.
+    :param location: of the primary that this process is; empty for another process.
     """
 
-    def __init__(self, own: Own, clock: Clock) -> None:
+    def __init__(self, own: Own, clock: Clock, *, location: str = "", troubles: Troubles | None = None) -> None:
         self._own = own
         self._clock = clock
+        self._location = location
+        self._troubles = troubles or Troubles()
         self._peers: dict[object, Peer] = {}
 
     def methods(self) -> Mapping[str, Serve]:
@@ -128,9 +140,10 @@ class StatusDesk:
     def left(self, guest: object) -> None:
         """See :class:`~fe_twisted.services.cluster.desk.Desk`."""
         self._peers.pop(guest, None)
+        self._troubles.set(guest, "")
 
     async def _ping(self, guest: object, name: str, body: bytes) -> Sequence[Buffer]:
-        return encode(_NOTHING, None)
+        return encode(_PLACE, self._location[:LONGEST] or None)
 
     async def _report(self, guest: object, name: str, body: bytes) -> Sequence[Buffer]:
         report = _short(decode(_REPORT, body))
@@ -139,12 +152,27 @@ class StatusDesk:
         # A peer is called «name (address)»; the name is in the report too.
         address = name.rpartition("(")[2].rstrip(")")
         self._peers[guest] = Peer(address, known.since if known else now, now, report)
+        twin = report.role == "primary" and report.location == self._location != ""
+        text = ""
+        if twin:
+            own = (await self._own()).name
+            text = f"{report.name} ({address}) is a primary of the location {self._location}, and so is this one, {own}{_REMEDY}"
+        if guest in self._peers:
+            self._troubles.set(guest, text)
         return encode(_NOTHING, None)
 
     async def _state(self, guest: object, name: str, body: bytes) -> Sequence[Buffer]:
         own = await self._own()
         peers = sorted(self._peers.values(), key=lambda peer: (peer.report.role != "worker", peer.report.name, peer.report.pid))
-        return encode(STATE, State(own, int(self._clock.seconds()), tuple(peers)))
+        return encode(STATE, State(own, int(self._clock.seconds()), tuple(peers), self._troubles.all()))
+
+
+def place_of(octets: bytes) -> str:
+    """The answer to :data:`PING`: a location; empty when the other side is no primary, or does not say.
+
+    :raises fe_twisted.protocols.cluster.values.BadValue: it is none.
+    """
+    return (decode(_PLACE, octets) or "")[:LONGEST]
 
 
 def state_of(octets: bytes) -> State:
@@ -160,13 +188,18 @@ class Reporter:
     """Tells one process above this one how it goes, from :meth:`start` to :meth:`stop`.
 
     :param every: seconds between two reports.
+    :param location: what the process above should be; empty is not looked at.
     """
 
-    def __init__(self, link: Link, own: Own, clock: Clock, *, every: float = EVERY) -> None:
+    def __init__(
+        self, link: Link, own: Own, clock: Clock, *, every: float = EVERY, location: str = "", troubles: Troubles | None = None
+    ) -> None:
         self._link = link
         self._own = own
         self._clock = clock
         self._every = every
+        self._location = location
+        self._troubles = troubles or Troubles()
         self._timer: Any = None
         self._busy = self._running = False
         #: Microseconds, see :class:`Report`.
@@ -206,13 +239,23 @@ class Reporter:
 
     async def _tell(self) -> None:
         began = self._clock.seconds()
-        await self._ask(PING, encode(_NOTHING, None))
+        found = place_of(await self._ask(PING, encode(_NOTHING, None)))
         self.round_trip = max(0, round((self._clock.seconds() - began) * 1_000_000))
         report = replace(await self._own(), round_trip=self.round_trip)
+        if self._location:
+            self._compare(found, report)
         await self._ask(REPORT, encode(_REPORT, report))
 
-    async def _ask(self, method: str, body: Sequence[Buffer]) -> None:
-        await self._link.ask(method, "", body, timeout=TIMEOUT, patience=0.0)
+    def _compare(self, found: str, own: Report) -> None:
+        """Whether the process at the other end is the primary that it should be."""
+        text = ""
+        if found not in ("", self._location):
+            same = f", and so is this one, {own.name}{_REMEDY}" if found == own.location else "; correct primaries"
+            text = f"the link to {self._link.name} leads to a primary of the location {found}{same}"
+        self._troubles.set(self, text)
+
+    async def _ask(self, method: str, body: Sequence[Buffer]) -> bytes:
+        return await self._link.ask(method, "", body, timeout=TIMEOUT, patience=0.0)
 
     def _done(self, result: object) -> None:
         """What could not be told now is told the next time; an older primary may not know the question."""

@@ -447,6 +447,22 @@ def test_a_primary_that_the_directory_knows_by_another_name(accounts: Accounts, 
     assert accounts.strays(()) == {"one": 1}
     there = MailboxFiles(files.directory.with_name("elsewhere"))
     assert Accounts(directory, there, location="three").strays(()) == {}, "a new primary has no mailbox yet"
+    assert Accounts(directory, there, location="one").strays(()) == {}, "or its disk was lost"
+
+
+def test_a_primary_that_was_given_the_location_of_another_one(accounts: Accounts, directory: SqlDirectory, files: MailboxFiles) -> None:
+    """That the directory knows the location is no sign that it is this one's: all files that are here are at another."""
+    accounts.new_password(HELLO)
+    there = Accounts(directory, MailboxFiles(files.directory.with_name("elsewhere")), location="two")
+    there.add_alias("other@example.com")
+    assert Accounts(directory, files, location="two").strays(()) == {"local": 1}
+    there.new_password("other@example.com")
+    assert Accounts(directory, files, location="two").strays(()) == {"local": 1}
+    assert there.strays(()) == accounts.strays(()) == {}
+    mailbox_id = accounts.show_alias(HELLO).mailbox_id
+    assert mailbox_id is not None
+    directory.set_location(mailbox_id, "two", replaces="local")
+    assert Accounts(directory, files, location="two").strays(()) == {}
 
 
 def test_a_box_without_mailboxes_makes_none(directory: SqlDirectory, files: MailboxFiles, accounts: Accounts) -> None:

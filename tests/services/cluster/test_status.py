@@ -16,6 +16,7 @@ from fe_twisted.protocols.cluster.values import encode
 from fe_twisted.services.cluster.desk import Only
 from fe_twisted.services.cluster.host import Host
 from fe_twisted.services.cluster.status import ASK, EVERY, LONGEST, PING, REPORT, Connected, Report, Reporter, State, StatusDesk, state_of
+from fe_twisted.services.cluster.twins import Troubles
 from fe_twisted.storage.mailbox.files import MailboxFiles
 from fe_twisted.storage.mailbox.local import LocalMailbox
 from fe_twisted.storage.mailbox.registry import OpenMailboxes
@@ -57,6 +58,61 @@ class World:
 
     def state(self) -> State:
         return state_of(run(self.network.link().ask(ASK, "", [])))
+
+
+def two_primaries(world: World, *, answers: str, location: str, expected: str) -> tuple[World, Troubles]:
+    """One that is linked to another; what the other and it have to say of it.
+
+    :param answers, location: of the one that is called, and of the one that calls.
+    :param expected: what the link should lead to.
+    """
+    troubles = Troubles()
+    world.desk._location = answers
+    report = Report("two.example.org", "primary", "0.1.0", location, 20, NOW)
+
+    async def own() -> Report:
+        return report
+
+    Reporter(world.network.link(), own, world.clock, location=expected, troubles=troubles).start()
+    world.clock.advance(0)
+    return world, troubles
+
+
+def test_two_primaries_of_one_location_both_say_so(world: World) -> None:
+    world, troubles = two_primaries(world, answers="local", location="local", expected="three")
+    cable = world.network.cable  # asking makes another
+    remedy = "; give one of them another location"
+    assert world.state().problems == (
+        f"two.example.org (memory) is a primary of the location local, and so is this one, one.example.org{remedy}",
+    )
+    assert troubles.all() == (f"the link to primary leads to a primary of the location local, and so is this one, two.example.org{remedy}",)
+    world.network.down = True
+    cable.break_()
+    world.network.down = False
+    assert world.state().problems == (), "it is gone, perhaps to be started with another location"
+
+
+def test_a_link_to_the_wrong_primary_is_told(world: World) -> None:
+    world, troubles = two_primaries(world, answers="local", location="two", expected="three")
+    assert world.state().problems == ()
+    assert troubles.all() == ("the link to primary leads to a primary of the location local; correct primaries",)
+    world.desk._location = "three"
+    world.clock.advance(EVERY)
+    assert troubles.all() == ()
+
+
+@pytest.mark.parametrize(("answers", "location"), [("local", "two"), ("", "two"), ("local", "")])
+def test_primaries_with_locations_of_their_own_say_nothing(world: World, answers: str, location: str) -> None:
+    """Nor does one that is called by a process without a location, or that answers pings as the version before it."""
+    world, troubles = two_primaries(world, answers=answers, location=location, expected="local")
+    assert world.state().problems == troubles.all() == ()
+
+
+def test_a_worker_has_the_location_of_its_primary(world: World) -> None:
+    world.desk._location = "local"
+    world.reporter(worker(1))
+    assert len(world.state().peers) == 1
+    assert world.state().problems == ()
 
 
 @pytest.fixture
