@@ -196,7 +196,8 @@ class Listeners(Service):
         await self._close()
         while self.running and sum([dismiss() for dismiss in self._dismiss]) and self._reactor.seconds() < until:
             await deferLater(self._reactor, LOOK)
-        self._patience = min(self._patience, GOODBYE)
+        if self.running:  # else the stop has come already, and has the whole time
+            self._patience = min(self._patience, GOODBYE)
 
     async def _close(self) -> None:
         ports, self._ports = self._ports, []

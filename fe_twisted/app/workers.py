@@ -61,7 +61,7 @@ class Workers(Service):
         self._orders = dict(orders)
         self._patience = patience
         self._seats = [_Seat(self, number, each) for number, each in enumerate(sockets, start=1)]
-        self._replacing: Deferred[None] | None = None
+        self._replacing = self._once_more = False
 
     def startService(self) -> None:
         """Start them."""
@@ -82,12 +82,13 @@ class Workers(Service):
     def replace(self) -> None:
         """Replace them one by one: the next one accepts before the one before stops to, and ends its sessions.
 
-        To be asked again while it goes on does nothing.
+        Asked while it goes on, it is done once more afterwards: some of the new ones may have read the settings before they were changed.
         """
-        if self._replacing is None and self.running:
-            self._replacing = Deferred.fromCoroutine(self._replace())
-            self._replacing.addErrback(_bug)
-            self._replacing.addBoth(self._replaced)
+        if self._replacing:
+            self._once_more = True
+        elif self.running:
+            self._replacing = True
+            Deferred.fromCoroutine(self._replace()).addErrback(_bug).addBoth(self._replaced)
 
     def processes(self) -> list[int]:
         """The process ids of those that run, those that are ending included."""
@@ -99,12 +100,14 @@ class Workers(Service):
         for seat in self._seats:
             if not self.running:
                 return
-            if not await seat.replace():
+            if not await seat.replace() and self.running:
                 log.warning("worker.kept", worker=seat.number, reason="the new one did not start; the log says why")
                 return
 
     def _replaced(self, _: Any) -> None:
-        self._replacing = None
+        again, self._replacing, self._once_more = self._once_more, False, False
+        if again:
+            self.replace()
 
     async def _stop(self) -> None:
         await DeferredList([Deferred.fromCoroutine(seat.stop()) for seat in self._seats], consumeErrors=True)
