@@ -93,6 +93,10 @@ class Daemon(Service):
         :raises SystemExit, NotStarted: something cannot be used.
         """
         super().startService()
+        # Before anybody can find this process by its socket: until it is heard, SIGUSR2 would end it.
+        self._on_terminal = os.isatty(1)
+        signal.signal(signal.SIGHUP, self._hangup)
+        signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self._replace))
         try:
             orders = self._orders() if self._settings.processes() else None
             self._parts = build(self._settings, self._reactor, self._sockets, link=self._link, orders=orders)
@@ -102,9 +106,6 @@ class Daemon(Service):
             self._refuse(str(error))
         self._parts.startService()
         self._let_go()
-        self._on_terminal = os.isatty(1)
-        signal.signal(signal.SIGHUP, self._hangup)
-        signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self._replace))
         log.follow(self._settings.log_level == "debug")
         if self._observer is not None:
             self._observer.gather(lambda write: self._reactor.callLater(0, write))
@@ -135,7 +136,7 @@ class Daemon(Service):
         if not self._foreground:
             if self._terminal is not None:
                 with contextlib.suppress(OSError):  # the terminal may be gone
-                    os.write(self._terminal, f"forwardemail: {text}\n".encode())
+                    os.write(self._terminal, f"forwardemail: {text}\n".encode(errors="backslashreplace"))
                 self._let_go()
             # The parent waits for a word from twistd in this process, and SystemExit would not give it one.  Nothing catches what is
             # raised here; the interpreter would print where it was, into the log, which has the reason already.

@@ -229,9 +229,12 @@ def _expect_location(base: Base) -> None:
     if strays:
         name = max(strays, key=lambda each: strays[each])
         number = f"{strays[name]} mailbox" + ("es" if strays[name] > 1 else "")
+        # Where the name is taken, that would be refused.
+        taken = settings.location in base.store.directory.locations()
+        rename = "" if taken else f", or rename it: forwardemail directory rename-location {name} {settings.location}"
         raise BadSettings(
             f"the directory calls the primary with the {number} of this box {name}, and the setting location says {settings.location}; "
-            f'write location = "{name}", or rename it: forwardemail directory rename-location {name} {settings.location}'
+            f'write location = "{name}"{rename}'
         )
 
 

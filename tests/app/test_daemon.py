@@ -11,15 +11,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.application.service import Service
+from twisted.internet.testing import MemoryReactorClock
 
+from fe_twisted.app import daemon
 from fe_twisted.app.claim import claim
 from fe_twisted.app.cli import run
 from fe_twisted.app.setup import create
 from fe_twisted.app.store import opened
 from fe_twisted.base.errors import BadSettings
 from fe_twisted.base.load import load
+from fe_twisted.base.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -125,6 +130,9 @@ def test_a_primary_that_the_directory_knows_by_another_name_is_told_so(tmp_path:
     assert "forwardemail directory rename-location local paris" in done.stderr
     assert 'location = "local"' in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    assert run(["alias", "add", "new@example.com", "--config", str(made.settings.file)]) == 0
+    done = twistd(data, "-n", "--pidfile=")
+    assert done.stderr.endswith('write location = "local"\n'), "to rename it would be refused now that there is an alias of that name"
 
 
 def test_a_server_that_was_killed_has_claimed_nothing(tmp_path: Path) -> None:
@@ -149,6 +157,42 @@ def test_a_server_that_was_killed_has_claimed_nothing(tmp_path: Path) -> None:
         os.close(claim(data))
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_reload_while_it_only_starts_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket answers before all is started, and by its socket ``forwardemail reload`` finds it."""
+    asked: list[Any] = []
+    ended: list[int] = []
+    make(tmp_path / "data")
+    handlers = {number: signal.signal(number, lambda number, _: ended.append(number)) for number in (signal.SIGUSR2, signal.SIGHUP)}
+
+    class Starting(Service):
+        def startService(self) -> None:
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    reactor = MemoryReactorClock()
+    monkeypatch.setattr(reactor, "callFromThread", asked.append, raising=False)
+    monkeypatch.setattr(daemon, "build", lambda *_, **__: Starting())
+    monkeypatch.setattr(daemon, "settle", lambda: None)
+    try:
+        daemon.Daemon(load(tmp_path / "data" / "forwardemail.toml", {}), reactor, None).startService()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert not ended
+    assert len(asked) == 1
+
+
+def test_a_reason_that_is_no_text_is_told_to_the_terminal_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a file may be any octets."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    reading, writing = os.pipe()
+    refused = daemon.Daemon(Settings(file=Path()), None, None, foreground=False)
+    refused._terminal = writing
+    with pytest.raises(daemon.NotStarted):
+        refused._refuse(os.fsdecode(b"no file caf\xe9.pem"))
+    assert os.read(reading, 1000) == b"forwardemail: no file caf\\udce9.pem\n"
+    os.close(reading)
 
 
 def test_in_the_background_it_serves_reloads_and_stops(tmp_path: Path) -> None:
