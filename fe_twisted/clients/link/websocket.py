@@ -36,6 +36,9 @@ OPEN, CLOSE = 5, 1
 #: than all the rest of the reading.
 READ = 65_536
 
+#: Parts that the kernel takes in one call (IOV_MAX, sendmsg(2)); of more it takes none.
+PARTS = 1024
+
 #: The same on both sides; see :meth:`autobahn.websocket.protocol.WebSocketClientFactory.setProtocolOptions`.
 OPTIONS: dict[str, Any] = {
     "maxFramePayloadSize": MAX_MESSAGE,
@@ -180,7 +183,7 @@ class Lean:
         if not waiting and transport.connected and not transport.disconnecting:
             # Full; or lost, which Twisted finds out once more, and does then what has to be done.
             with contextlib.suppress(OSError):
-                sent = transport.socket.sendmsg(parts)
+                sent = transport.socket.sendmsg(parts[:PARTS])
         for part in parts:
             if sent < len(part):
                 transport.write(part[sent:])
