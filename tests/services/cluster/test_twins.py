@@ -14,6 +14,14 @@ from tests.storage.mailbox.driving import run
 ONE, TWO, THREE = "1" * 24, "2" * 24, "3" * 24
 
 
+class Many(dict[str, str]):
+    """So many that to go through them takes long."""
+
+    def items(self) -> Any:
+        assert Many.in_thread
+        return super().items()
+
+
 class Places:
     """A directory that is a dictionary."""
 
@@ -27,7 +35,7 @@ class Places:
         self.asked += 1
         found = {mailbox_id: place for mailbox_id, place in self.rows.items() if place != location}
         self.then()
-        return found
+        return Many(found)
 
     async def generation(self) -> int:
         return self.changes
@@ -38,10 +46,18 @@ class World:
         self.places = Places()
         self.files: set[str] = set()
         self.troubles = Troubles()
-        self._missing = Missing("local", self.places, lambda: list(self.files), self._run, self.troubles)
+        self._missing = Missing("local", self.places, self._ids, self._run, self.troubles)
 
-    async def _run(self, function: Callable[[], Any]) -> Any:
-        return function()
+    def _ids(self) -> list[str]:
+        assert Many.in_thread
+        return list(self.files)
+
+    async def _run(self, function: Callable[..., Any], *arguments: object) -> Any:
+        Many.in_thread = True
+        try:
+            return function(*arguments)
+        finally:
+            Many.in_thread = False
 
     def look(self) -> tuple[str, ...]:
         run(self._missing.look())
