@@ -164,7 +164,10 @@ def _link(settings: Settings, server_key: bytes) -> Iterator[Finding]:
 
 def _disk(settings: Settings) -> Finding:
     """Room for mail."""
-    found = os.statvfs(settings.data_folder)
+    try:
+        found = os.statvfs(settings.data_folder)
+    except OSError as error:
+        return Finding("disk", "problem", f"{settings.data_folder}: {error.strerror}")
     free = found.f_bavail * found.f_frsize
     where = f"{free // 2**20:,} MiB are free in {settings.data_folder}"
     if free < 2 * settings.message_size_limit:

@@ -523,13 +523,18 @@ def test_a_directory_is_not_copied_to_what_is_no_database(shell: Shell) -> None:
     assert text.startswith("forwardemail: --to: this is not a PostgreSQL URL") and "FORWARDEMAIL_" not in text
 
 
+@pytest.mark.parametrize("role", ["primary", "secondary"])
 @pytest.mark.parametrize(("wanted", "said"), [(2, None), (5, "2 of 5 workers are connected"), (0, None)])
-def test_status_says_when_workers_are_missing(wanted: int, said: str | None) -> None:
+def test_status_says_when_workers_are_missing(wanted: int, said: str | None, role: str) -> None:
+    """Of this box; those of a secondary call themselves secondaries, as they are to the primaries that they are linked to."""
+
     def report(name: str, role: str) -> Report:
         return Report(name, role, "0.1.0", "local", 1, 0)
 
-    workers = tuple(Peer("unix", 0, 0, report(f"one/worker-{number}", "worker")) for number in (1, 2))
-    state = State(report("one", "primary"), 0, (*workers, Peer("10.0.0.2", 0, 0, report("two", "secondary"))))
+    kind = "worker" if role == "primary" else "secondary"
+    workers = [Peer("unix", 0, 0, report(f"one/worker-{number}", kind)) for number in (1, 2, 2)]
+    others = [Peer("10.0.0.2", 0, 0, report(name, "secondary")) for name in ("two", "two/worker-1", "two/worker-2", "two/worker-3")]
+    state = State(report("one", role), 0, (*workers, *others))
     text = "\n".join(_missing(state, wanted))
     assert (said in text and "restart" in text) if said is not None else text == ""
 
@@ -544,3 +549,13 @@ def test_check_tells_of_a_full_disk(shell: Shell, alias: str, monkeypatch: pytes
     monkeypatch.setattr(os, "statvfs", full)
     [found] = [each for each in shell.json("check", status=1)["checks"] if each["check"] == "disk"]
     assert found["status"] == "problem" and found["detail"].startswith("3 MiB are free in ")
+
+
+def test_check_of_a_folder_that_is_not_there_goes_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(path: Path) -> os.statvfs_result:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "statvfs", away)
+    checks = {each["check"]: each for each in shell.json("check", status=1)["checks"]}
+    assert checks["disk"]["status"] == "problem" and checks["disk"]["detail"].endswith(": No such file or directory")
+    assert "certificate" in checks

@@ -103,7 +103,8 @@ def _lines(state: State, waiting: Sum | None) -> list[str]:
 
 def _missing(state: State, wanted: int) -> list[str]:
     """What is to be said when there are fewer workers than the settings ask for."""
-    there = sum(peer.report.role == "worker" for peer in state.peers)
+    # By their names: those of a secondary have its role.  Others of that name are those of other boxes, or about to leave.
+    there = len({peer.report.name for peer in state.peers if peer.address == "unix" and "/worker-" in peer.report.name})
     if there >= wanted:
         return []
     reasons = "One that starts is there in a moment; the log says when one died; another number in the settings takes a restart."
