@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from fe_twisted.base import errors
@@ -179,3 +181,46 @@ def test_after_the_end_nothing_is_told(world: World) -> None:
     world.turn()
     assert world.down.writes == []
     assert world.guest.left
+
+
+@given(st.lists(st.sampled_from(["news", "other news", "ask", "pause", "resume", "turn"]), max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_whenever_the_channel_is_full_news_comes_before_the_answer_it_belongs_to_and_none_is_lost(steps: list[str]) -> None:
+    world = World()
+    newest = {1: 0, 2: 0}
+    known = dict(newest)
+
+    def changed(folder: int) -> None:
+        newest[folder] += 1
+        world.guest.notify(MAILBOX, folder, newest[folder], None)
+
+    async def call(*_: object) -> Any:
+        changed(1)
+        return (b"%d" % newest[1],)
+
+    def heard() -> None:
+        for _, folder, modseq, _words in world.ears.heard:
+            assert modseq > known[folder], "older, or twice"
+            known[folder] = modseq
+        world.ears.heard.clear()
+
+    def answered(answer: bytes) -> None:
+        heard()
+        assert known[1] >= int(answer)
+        answers.append(answer)
+
+    world.guest.call = call  # type: ignore[method-assign]
+    answers: list[bytes] = []
+    failures: list[object] = []
+    for step in steps:
+        if step == "ask":
+            world.conversation.ask("do", MAILBOX, (b"",), timeout=10).addCallback(answered).addErrback(failures.append)
+        elif step in ("news", "other news"):
+            changed(1 if step == "news" else 2)
+        else:
+            {"pause": world.session.paused, "resume": world.session.resumed, "turn": world.turn}[step]()
+    world.session.resumed()
+    world.turn()
+    heard()
+    assert known == newest
+    assert len(answers) == steps.count("ask") and not failures
