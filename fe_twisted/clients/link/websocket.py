@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -35,9 +34,6 @@ OPEN, CLOSE = 5, 1
 #: Octets that are read at once while messages are small: more would be memory that the allocator fetches anew each time, which took longer
 #: than all the rest of the reading.
 READ = 65_536
-
-#: Parts that the kernel takes in one call (IOV_MAX, sendmsg(2)); of more it takes none.
-PARTS = 1024
 
 #: The same on both sides; see :meth:`autobahn.websocket.protocol.WebSocketClientFactory.setProtocolOptions`.
 OPTIONS: dict[str, Any] = {
@@ -163,40 +159,39 @@ class Lean:
 
     def sendData(self: Any, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Octets are to be sent; the library's ways of sending them slowly are not used here."""
-        self._send([data])
+        self._send(b"", data)
 
-    def write(self: Any, *messages: bytes) -> None:
-        """Send frames of the link as binary messages; after the end, nothing happens."""
+    def write(self: Any, message: bytes) -> None:
+        """Send a frame of the link as a binary message; after the end, nothing happens."""
         if self.state != self.STATE_OPEN:
             return
         if not self.factory.isServer and self.maskClientFrames:
-            for message in messages:
-                self.sendFrame(opcode=2, payload=message)
+            self.sendFrame(opcode=2, payload=message)
             return
-        self._send([part for message in messages for part in (_head(len(message)), message)])
+        length = len(message)
+        if length < 126:
+            head = bytes((0x82, length))
+        elif length < 65_536:
+            head = b"\x82\x7e" + length.to_bytes(2, "big")
+        else:
+            head = b"\x82\x7f" + length.to_bytes(8, "big")
+        self._send(head, message)
 
-    def _send(self: Any, parts: list[bytes]) -> None:
-        """Offer them to the socket at once, unless Twisted still holds something that must go first."""
+    def _send(self: Any, head: bytes, body: bytes) -> None:
+        """Offer it to the socket at once, unless Twisted still holds something that must go first."""
         transport = self.transport
-        sent = 0
         waiting = not self._plain or transport.dataBuffer or transport._tempDataLen
-        if not waiting and transport.connected and not transport.disconnecting:
-            # Full; or lost, which Twisted finds out once more, and does then what has to be done.
-            with contextlib.suppress(OSError):
-                sent = transport.socket.sendmsg(parts[:PARTS])
-        for part in parts:
-            if sent < len(part):
-                transport.write(part[sent:])
-            sent = max(0, sent - len(part))
-
-
-def _head(length: int) -> bytes:
-    """What goes before a whole binary message of so many octets (RFC 6455 section 5.2)."""
-    if length < 126:
-        return bytes((0x82, length))
-    if length < 65_536:
-        return b"\x82\x7e" + length.to_bytes(2, "big")
-    return b"\x82\x7f" + length.to_bytes(8, "big")
+        if waiting or not transport.connected or transport.disconnecting:
+            transport.write(head)
+            transport.write(body)
+            return
+        try:
+            sent = transport.socket.sendmsg((head, body))
+        except OSError:  # full; or lost, which Twisted finds out once more, and does then what has to be done
+            sent = 0
+        if sent < len(head) + len(body):
+            transport.write(head[sent:])
+            transport.write(body[max(0, sent - len(head)) :])
 
 
 class LinkClient(Lean, WebSocketClientProtocol):  # type: ignore[misc]  # Autobahn's own two bases do not agree

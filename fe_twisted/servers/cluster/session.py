@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,8 +21,8 @@ from fe_twisted.servers.cluster.host import Guest, Host
 class Channel(Protocol):
     """What carries the messages."""
 
-    def write(self, *messages: bytes) -> None:
-        """Send messages, one after the other."""
+    def write(self, message: bytes, /) -> None:
+        """Send one message."""
 
     def close(self) -> None:
         """Close it, after what was written."""
@@ -52,21 +52,9 @@ class Session:
     :param secrets: see :class:`~fe_twisted.protocols.cluster.handshake.Handshake`.
     :param binding: names the TLS channel, empty without TLS.
     :param address: where it comes from, for the log.
-    :param later: calls a function in the reactor's next turn, so that who waits for an answer does not wait for the news of others, and
-        many changes of one folder are told once; without it news is told at once.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        host: Host,
-        identity: Identity,
-        secrets: Sequence[bytes],
-        binding: bytes,
-        *,
-        address: str,
-        later: Callable[[Callable[[], None]], object] | None = None,
-    ) -> None:
+    def __init__(self, channel: Channel, host: Host, identity: Identity, secrets: Sequence[bytes], binding: bytes, *, address: str) -> None:
         self._channel = channel
         self._host = host
         self._peer = address
@@ -77,11 +65,7 @@ class Session:
         self._over = False
         self._untold: dict[tuple[str, int], int] = {}
         self._new_words: dict[str, tuple[str, ...]] = {}
-        self._later = later
-        self._awaited = False
-        self._ahead: list[bytes] = []
-        self._held = False
-        self._answering = Answering(Handshake(identity, secrets, binding, calling=False), self._write)
+        self._answering = Answering(Handshake(identity, secrets, binding, calling=False), channel.write)
 
     @property
     def ready(self) -> bool:
@@ -122,7 +106,8 @@ class Session:
     def resumed(self) -> None:
         """The channel takes more: tell what was held back, then let the answers go on, each in its turn."""
         self._paused = False
-        self._tell_now()
+        if not self._over:
+            self._tell()
         while self._turns and not self._paused:
             self._turns.popleft().wake()
 
@@ -182,7 +167,6 @@ class Session:
         if not self._over:
             self._tell()
             self._answering.fail(job.id, name_of(error), error.public)
-            self._flush()
 
     async def _stream(self, job: _Job, items: AsyncGenerator[Sequence[Buffer], None]) -> None:
         """Send items as they come, one behind, so that the last goes out together with the end."""
@@ -213,79 +197,44 @@ class Session:
     async def _pump(self, job: _Job) -> None:
         while True:
             if job.gone or self._over:
-                self._flush()
                 raise _Gone
             if self._paused:
                 self._turns.append(job)
             else:
                 sent = self._answering.pump(job.id)
                 if sent is None:
-                    self._flush()
                     return
                 if sent:
                     continue
-            self._flush()
             job.waiting = Deferred()
             await job.waiting
 
     # -- what is told unasked ---------------------------------------------------------------------
 
     def _notify(self, mailbox: str, folder: int, modseq: int, keywords: tuple[str, ...] | None) -> None:
-        """Remember a change, of each folder the newest: it is told before the next answer, and soon in any case.
+        """Tell of a change at once: nobody who has been answered, over whichever link, may find it untold over another.
 
-        While the channel has its fill, it waits for that to end.
+        While the channel has its fill, remember only the newest of each folder.
         """
+        if not self._paused:
+            self._answering.notify(mailbox, folder, modseq, keywords)
+            return
         self._untold[mailbox, folder] = modseq
         if keywords is not None:
             self._new_words[mailbox] = keywords
-        if self._paused or self._awaited:
-            return
-        if self._later is None:
-            self._tell_now()
-        else:
-            self._awaited = True
-            self._later(self._tell_soon)
-
-    def _tell_soon(self) -> None:
-        self._awaited = False
-        if not (self._paused or self._over):
-            self._tell_now()
-
-    def _tell_now(self) -> None:
-        self._tell()
-        self._flush()
 
     def _tell(self) -> None:
-        """Say what was held back, before any answer and together with it: so who has the answer also knows of the change."""
-        if not self._untold:
-            return
+        """Say what was held back.  Before any answer, so that who has the answer also knows of the change."""
         untold, self._untold = self._untold, {}
         words, self._new_words = self._new_words, {}
-        self._held = True
-        try:
-            for (mailbox, folder), modseq in untold.items():
-                self._answering.notify(mailbox, folder, modseq, words.pop(mailbox, None))
-        finally:
-            self._held = False
+        for (mailbox, folder), modseq in untold.items():
+            self._answering.notify(mailbox, folder, modseq, words.pop(mailbox, None))
 
     def _evict(self, mailbox: str, again: bool) -> None:
         for held in [held for held in self._untold if held[0] == mailbox]:
             del self._untold[held]
         self._new_words.pop(mailbox, None)
         self._answering.evict(mailbox, again)
-
-    # -- one write for what goes together ---------------------------------------------------------
-
-    def _write(self, frame: bytes) -> None:
-        """Send a frame, and before it what waits to go with it."""
-        self._ahead.append(frame)
-        if not self._held:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._ahead:
-            frames, self._ahead = self._ahead, []
-            self._channel.write(*frames)
 
 
 def _bug(failure: Failure) -> None:

@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -183,8 +182,7 @@ class LinkServerFactory(WebSocketServerFactory):
     def begin(self, channel: LinkServer) -> Session:
         """For the protocol: a session."""
         binding = binding_of(channel.transport)
-        address = _address(channel.transport)
-        return Session(channel, self._host, self._identity, self._secrets, binding, address=address, later=partial(self.clock.callLater, 0))
+        return Session(channel, self._host, self._identity, self._secrets, binding, address=_address(channel.transport))
 
     def may_connect(self, transport: Any) -> str:
         """Why somebody may not connect, or an empty text."""

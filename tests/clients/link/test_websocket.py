@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 
-from fe_twisted.clients.link.websocket import OPTIONS, PARTS, READ, Lean
+from fe_twisted.clients.link.websocket import OPTIONS, READ, Lean
 from fe_twisted.protocols.cluster.frames import MAX_MESSAGE
 
 LIMIT = 70_000
@@ -195,47 +195,6 @@ def test_a_full_socket_keeps_the_order_and_is_used_directly_again(pair: Pair) ->
     assert found == b"".join(expected) + frame(2, b"last")
     pair.ours.write(b"again")
     assert pair.received() == frame(2, b"again") and not pair.reactor.getWriters()
-
-
-class Short:
-    """A socket that takes so many octets of several parts, and no more for now."""
-
-    def __init__(self, socket: Any, takes: int) -> None:
-        self._socket = socket
-        self._takes = takes
-
-    def sendmsg(self, parts: list[bytes]) -> int:
-        if not self._takes:
-            raise BlockingIOError
-        return int(self._socket.send(b"".join(parts)[: self._takes]))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-
-@pytest.mark.parametrize("takes", range(143))
-def test_several_messages_of_which_a_part_is_taken(pair: Pair, takes: int) -> None:
-    """Wherever the kernel stops: in a head, at the end of one, in the middle of the second or third message."""
-    pair.transport.socket = Short(pair.transport.socket, takes)
-    sent = [b"news", b"", b"a" * 130]
-    expected = b"".join(frame(2, each) for each in sent)
-    pair.ours.write(*sent)
-    assert pair.received() == expected[:takes]
-    pair.turn()
-    assert pair.received() == expected[takes:]
-    assert not pair.reactor.getWriters()
-
-
-@pytest.mark.parametrize("number", [PARTS // 2, PARTS // 2 + 1, 5 * PARTS])
-def test_more_messages_at_once_than_the_kernel_takes(pair: Pair, number: int) -> None:
-    """News of many folders, after a channel was full for a while."""
-    sent = [b"news of %d" % each for each in range(number)]
-    pair.ours.write(*sent)
-    directly = pair.received()
-    assert directly == b"".join(frame(2, each) for each in sent[: PARTS // 2])
-    pair.turn()
-    assert directly + pair.received() == b"".join(frame(2, each) for each in sent)
-    assert not pair.reactor.getWriters()
 
 
 def test_what_is_lost_twisted_finds_out(pair: Pair) -> None:

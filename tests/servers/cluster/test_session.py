@@ -1,4 +1,4 @@
-"""When a secondary is told what has changed: before any answer, together with it, and at the latest in the reactor's next turn."""
+"""When a secondary is told what has changed: at once, and before any answer."""
 
 from __future__ import annotations
 
@@ -66,47 +66,25 @@ class Ears:
         self.heard.append((mailbox, "moved"))
 
 
-class Down(End):
-    """What the primary writes to, write by write."""
-
-    def __init__(self, cable: Cable) -> None:
-        super().__init__(cable, False)
-        #: Each write, as the frames in it.
-        self.writes: list[list[Any]] = []
-
-    def write(self, *messages: bytes) -> None:
-        self.writes.append([decode(message) for message in messages])
-        super().write(*messages)
-
-
 class World:
     """A session, and the conversation at its other end."""
 
     def __init__(self) -> None:
         self.guest = Guest()
         self.ears = Ears()
-        self.turns: list[Callable[[], None]] = []
         cable = Cable()
         cable.held = True
-        self.down = Down(cable)
-        later = self.turns.append
-        cable.session = self.session = Session(self.down, self.guest, Identity("box"), [SECRET], b"", address="memory", later=later)
+        cable.session = self.session = Session(End(cable, False), self.guest, Identity("box"), [SECRET], b"", address="memory")
         up = End(cable, True)
         cable.conversation = self.conversation = Conversation(up, Clock(), self.ears, Identity("worker"), SECRET, b"", peer="memory")
         cable.held = False
         cable.move()
-        self.down.writes.clear()
-
-    def turn(self) -> None:
-        turns, self.turns[:] = list(self.turns), []
-        for turn in turns:
-            turn()
-
-    def kinds(self) -> list[list[type]]:
-        return [[type(frame) for frame in write] for write in self.down.writes]
+        self._begun = len(cable.log)
+        self._cable = cable
 
     def frames(self) -> list[type]:
-        return [kind for write in self.kinds() for kind in write]
+        """What the primary has said since."""
+        return [type(decode(message)) for up, message in self._cable.log[self._begun :] if not up]
 
 
 @pytest.fixture
@@ -114,40 +92,25 @@ def world() -> World:
     return World()
 
 
-def test_news_without_an_answer_is_told_in_the_next_turn_and_of_each_folder_the_newest(world: World) -> None:
-    for modseq in (3, 4, 5):
-        world.guest.notify(MAILBOX, 1, modseq, None)
-        world.guest.notify(MAILBOX, 2, modseq, ("$x",) if modseq == 4 else None)
-    assert world.ears.heard == []
-    assert len(world.turns) == 1
-    world.turn()
-    assert world.ears.heard == [(MAILBOX, 1, 5, ("$x",)), (MAILBOX, 2, 5, None)]
-    assert len(world.down.writes) == 1
-    world.guest.notify(MAILBOX, 1, 6, None)
-    world.turn()
-    assert world.ears.heard[2:] == [(MAILBOX, 1, 6, None)]
+def test_news_is_told_at_once(world: World) -> None:
+    """Before anybody else is answered: who has his 250 finds the message wherever he looks next."""
+    for modseq in (3, 4):
+        world.guest.notify(MAILBOX, 1, modseq, ("$x",) if modseq == 4 else None)
+        assert world.ears.heard[-1][:3] == (MAILBOX, 1, modseq)
+    assert world.ears.heard[-1] == (MAILBOX, 1, 4, ("$x",))
 
 
-def test_an_answer_comes_after_its_news_and_in_one_write_with_it(world: World) -> None:
+def test_an_answer_comes_after_its_news(world: World) -> None:
     answered = world.conversation.ask("do", MAILBOX, (b"",), timeout=10)
-    assert world.kinds() == [[Notify, Data]]
+    assert world.frames() == [Notify, Data]
     assert world.ears.heard == [(MAILBOX, 1, 7, None)]
     assert answered.result == b"answer"
-    world.turn()
-    assert len(world.down.writes) == 1, "told twice"
 
 
 def test_an_error_comes_after_its_news_too(world: World) -> None:
     answered = world.conversation.ask("fail", MAILBOX, (b"",), timeout=10)
-    assert world.kinds() == [[Notify, Error]]
+    assert world.frames() == [Notify, Error]
     answered.addErrback(lambda failure: failure.trap(errors.OverQuota))
-
-
-def test_an_answer_to_another_question_does_not_wait_for_news_but_comes_after_it(world: World) -> None:
-    world.guest.notify(MAILBOX, 5, 2, None)
-    world.conversation.ask("do", MAILBOX, (b"",), timeout=10)
-    assert world.kinds() == [[Notify, Notify, Data]]
-    assert world.ears.heard == [(MAILBOX, 5, 2, None), (MAILBOX, 1, 7, None)]
 
 
 def test_each_item_of_a_stream_comes_after_the_news_before_it(world: World) -> None:
@@ -160,30 +123,41 @@ def test_while_the_channel_is_full_news_waits_and_then_goes_first(world: World) 
     world.session.paused()
     world.guest.notify(MAILBOX, 3, 1, None)
     answered = world.conversation.ask("do", MAILBOX, (b"",), timeout=10)
-    world.turn()
     assert Data not in world.frames()
     world.session.resumed()
     assert world.ears.heard == [(MAILBOX, 3, 1, None), (MAILBOX, 1, 7, None)]
     assert answered.result == b"answer"
 
 
+def test_while_the_channel_is_full_of_each_folder_the_newest_is_kept(world: World) -> None:
+    world.session.paused()
+    for modseq in (3, 4, 5):
+        world.guest.notify(MAILBOX, 1, modseq, None)
+        world.guest.notify(MAILBOX, 2, modseq, ("$x",) if modseq == 4 else None)
+    assert world.ears.heard == []
+    world.session.resumed()
+    assert world.ears.heard == [(MAILBOX, 1, 5, ("$x",)), (MAILBOX, 2, 5, None)]
+
+
 def test_of_a_mailbox_that_is_taken_back_there_is_no_news(world: World) -> None:
+    world.session.paused()
     world.guest.notify(MAILBOX, 1, 3, ("$x",))
     world.guest.evict(MAILBOX, False)
-    world.turn()
+    world.session.resumed()
     assert world.ears.heard == [(MAILBOX, "evicted")]
-    assert world.kinds() == [[Evict]]
+    assert world.frames() == [Evict]
 
 
 def test_after_the_end_nothing_is_told(world: World) -> None:
+    world.session.paused()
     world.guest.notify(MAILBOX, 1, 3, None)
     world.session.lost()
-    world.turn()
-    assert world.down.writes == []
+    world.session.resumed()
+    assert world.frames() == []
     assert world.guest.left
 
 
-@given(st.lists(st.sampled_from(["news", "other news", "ask", "pause", "resume", "turn"]), max_size=30))
+@given(st.lists(st.sampled_from(["news", "other news", "ask", "pause", "resume"]), max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_whenever_the_channel_is_full_news_comes_before_the_answer_it_belongs_to_and_none_is_lost(steps: list[str]) -> None:
     world = World()
@@ -218,9 +192,8 @@ def test_whenever_the_channel_is_full_news_comes_before_the_answer_it_belongs_to
         elif step in ("news", "other news"):
             changed(1 if step == "news" else 2)
         else:
-            {"pause": world.session.paused, "resume": world.session.resumed, "turn": world.turn}[step]()
+            (world.session.paused if step == "pause" else world.session.resumed)()
     world.session.resumed()
-    world.turn()
     heard()
     assert known == newest
     assert len(answers) == steps.count("ask") and not failures

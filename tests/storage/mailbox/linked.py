@@ -82,9 +82,8 @@ class End:
         self._up = up
         self.closed = False
 
-    def write(self, *messages: bytes) -> None:
-        for message in messages:
-            self._cable.send(self._up, message)
+    def write(self, message: bytes) -> None:
+        self._cable.send(self._up, message)
 
     def close(self) -> None:
         self.closed = True
