@@ -14,7 +14,7 @@ from fe_twisted.protocols.crypto.seal import SealingKey
 from fe_twisted.services.deliver.turns import REST, Again, Progress, Round
 from fe_twisted.storage.mailbox.api import Appended, NewMessage
 from fe_twisted.storage.spool.item import Waiting, unseal
-from fe_twisted.storage.spool.spool import SealedRow, Spool
+from fe_twisted.storage.spool.spool import Order, SealedRow, Spool
 from fe_twisted.storage.sqlite.writer import RunInThread
 
 #: One batch, which becomes one transaction of the mailbox: messages at most, and octets at most (a larger message makes a batch of its
@@ -242,11 +242,22 @@ class Merge:
         progress.settle()
         await self._mark(work, progress)
 
-    async def _take(self, work: _Work, progress: Progress, tried: set[bytes], *, newest: bool = False) -> list[SealedRow]:
-        """The next that are to be tried: a batch of the oldest, or one of the newest."""
+    async def _take(
+        self, work: _Work, progress: Progress, tried: set[bytes], *, newest: bool = False, refused: bool = False
+    ) -> list[SealedRow]:
+        """The next that are to be tried: a batch of the oldest, or one of the newest; or the smallest, if there is little room.
+
+        :param refused: of those that were set aside.
+        """
         besides = progress.failures | tried
-        limit = 1 if newest else BATCH_MESSAGES
-        return await self._spool.take(work.mailbox_id, limit, BATCH_BYTES, besides=besides, newest=newest, smaller=progress.room)
+        order: Order = "smallest" if progress.cramped else "newest" if newest else "oldest"
+        limit = BATCH_MESSAGES if order == "oldest" else 1
+        rows = await self._spool.take(
+            work.mailbox_id, limit, BATCH_BYTES, besides=besides, refused=refused, order=order, smaller=progress.room
+        )
+        if rows and order == "smallest":
+            progress.smallest = len(rows[0].sealed)
+        return rows
 
     async def _second_turn(self, work: _Work, progress: Progress, turn: Round) -> None:
         """It is not the mailbox: those that failed at earlier polls either move in now, or are set aside."""
@@ -307,9 +318,7 @@ class Merge:
         again.due = 0.0  # the next poll goes on behind those that fail now
         progress = Progress(PROBES)
         try:
-            while rows := await self._spool.take(
-                work.mailbox_id, BATCH_MESSAGES, BATCH_BYTES, besides=again.tried, refused=True, smaller=progress.room
-            ):
+            while rows := await self._take(work, progress, again.tried, refused=True):
                 try:
                     await self._batch(work, rows, progress, mark=False)
                 finally:
@@ -372,7 +381,8 @@ class Merge:
             for folder, items in _by_folder(opened.items):
                 await self._append(work, folder, _Items(items, opened.sizes, stored), progress)
             for row, shortage in opened.too_large:
-                progress.no_room(len(row.sealed), shortage)
+                if not progress.whole and progress.fits(len(row.sealed)):
+                    progress.no_room(len(row.sealed), shortage)
         except (errors.MailError, MemoryError) as error:
             trouble = error
         faults.reach("merge.appended")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from fe_twisted.base import errors
 
-#: Messages in a row for which there may be no room, each smaller than the one before, before the others wait as well.
+#: Messages in a row for which there may be no room, each smaller than the one before, before the smallest of all is tried; if there is none
+#: for that one either, all wait.
 SMALLER = 5
 
 #: Seconds after which messages that were set aside are tried again; the first poll after a start tries them as well.  Twice as many each
@@ -35,6 +36,7 @@ class Progress:
     :param short: that error, the last.
     :param drained: all that can be tried now had their turn.
     :param shortages: how many of these there were since the last success.
+    :param smallest: octets of the smallest message, sealed, while that one has its turn.
     """
 
     limit: int
@@ -48,28 +50,34 @@ class Progress:
     room: int | None = None
     short: errors.Later | MemoryError | None = None
     shortages: int = 0
+    smallest: int = 0
     drained: bool = False
 
     def stored(self, news: int) -> None:
         """Messages were stored, so nothing is wrong with the mailbox, and what failed before them failed by itself."""
         self.came += news
         self.succeeded = True
-        self.shortages = 0
+        self.shortages = self.smallest = 0
         self.settle()
+
+    @property
+    def cramped(self) -> bool:
+        """There was no room for so many that the smallest is to be tried next, and no other."""
+        return self.shortages >= SMALLER
 
     def fits(self, size: int) -> bool:
         """Whether there may be room for a message of so many octets."""
-        return self.room is None or size < self.room
+        return size == self.smallest if self.cramped else self.room is None or size < self.room
 
     def no_room(self, size: int, error: errors.Later | MemoryError) -> None:
         """There was none, and nothing is wrong with the message.
 
-        :raises Later, MemoryError: it was one too many.
+        :raises Later, MemoryError: nor was there for the smallest.
         """
         self.room = size if self.room is None else min(size, self.room)
         self.short = error
         self.shortages += 1
-        if self.shortages >= SMALLER:
+        if self.shortages > SMALLER:
             raise error
 
     def settle(self) -> None:

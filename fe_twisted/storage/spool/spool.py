@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import apsw
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
@@ -21,8 +21,15 @@ from fe_twisted.storage.sqlite.writer import RunInThread, Writer
 
 T = TypeVar("T")
 
-_OLDEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? AND length(sealed) < ? ORDER BY id LIMIT ?"
-_NEWEST = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? AND length(sealed) < ? ORDER BY id DESC LIMIT ?"
+#: Which messages are taken first.
+Order = Literal["oldest", "newest", "smallest"]
+
+_TAKE = "SELECT id, delivery_id, length(sealed) FROM message WHERE refused = ? AND length(sealed) < ? ORDER BY "
+_IN_ORDER: dict[Order, str] = {
+    "oldest": _TAKE + "id LIMIT ?",
+    "newest": _TAKE + "id DESC LIMIT ?",
+    "smallest": _TAKE + "length(sealed), id LIMIT ?",
+}
 
 #: Octets: more than SQLite stores in a value.
 _ANY_SIZE = 2**31
@@ -161,17 +168,17 @@ class Spool:
         *,
         besides: Collection[bytes] = (),
         refused: bool = False,
-        newest: bool = False,
+        order: Order = "oldest",
         smaller: int | None = None,
     ) -> list[SealedRow]:
-        """The oldest messages that were not refused, in the order in which they came.
+        """The oldest messages that were not refused, in the order in which they came; or others, the first of them first.
 
         At most ``limit`` of them and at most ``max_bytes`` in all, but at least one if there is any.
         They stay in the file until :meth:`remove`.
 
         :param besides: delivery ids to pass over.
         :param refused: those that were refused instead.
-        :param newest: the newest instead, the last that came first.
+        :param order: which they are.
         :param smaller: only those that take, sealed, less than so many octets.
         """
 
@@ -179,7 +186,7 @@ class Spool:
             rows: list[SealedRow] = []
             size = 0
             asked = (int(refused), _ANY_SIZE if smaller is None else smaller, limit + len(besides))
-            found: list[Any] = connection.execute(_NEWEST if newest else _OLDEST, asked).fetchall()
+            found: list[Any] = connection.execute(_IN_ORDER[order], asked).fetchall()
             for row_id, octets in [(row_id, octets) for row_id, delivery_id, octets in found if delivery_id not in besides][:limit]:
                 size += octets
                 if rows and size > max_bytes:

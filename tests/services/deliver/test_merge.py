@@ -490,6 +490,63 @@ def test_large_ones_that_there_is_no_room_for_keep_no_small_one_out(box: Box, er
     assert not box.spool.waiting(ID)
 
 
+@pytest.mark.parametrize("error", [errors.DiskFull(), errors.OverQuota(), MemoryError()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("batch", [1, 4, 200])
+def test_large_ones_each_smaller_than_the_one_before_keep_no_small_one_out(
+    box: Box, monkeypatch: pytest.MonkeyPatch, batch: int, error: Exception
+) -> None:
+    """After some of them the smallest has its turn, and only when there is no room for that one it is over; those set aside, too."""
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", batch)
+    waits(box, *(mail(number, 90_000 - 2_000 * number) for number in range(30)), mail(30), mail(31, 40_000), mail(32))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    full = Small(mailbox, error)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            run(box.merge.merge(ID, full, key))
+        assert full.asked <= 3 * (turns.SMALLER + 3), "so much for each that was stored, and once more"
+        full.asked = 0
+        assert sorted(box.contents(mailbox)) == [mail(30), mail(32)]
+        assert run(box.spool.counts(ID)) == Counts(waiting=31, refused=0)
+    nothing = Refusing(mailbox, error)
+    with pytest.raises(type(error)):
+        run(box.merge.merge(ID, nothing, key))
+    assert nothing.asked <= turns.SMALLER + 3, "it is soon known that there is room for nothing"
+    assert run(box.merge.merge(ID, mailbox, key)) == 31
+    assert not box.spool.waiting(ID)
+
+
+def test_small_ones_that_were_set_aside_pass_large_ones_by(box: Box) -> None:
+    waits(box, *(mail(number, 90_000 - 5_000 * number) for number in range(9)), mail(9))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+    marked = run(box.spool.take(ID, 100, 10**7))
+    run(box.spool.refuse(ID, [row.delivery_id for row in marked]))
+    assert run(box.merge.merge(ID, Small(mailbox, errors.OverQuota()), key)) == 1
+    assert box.contents(mailbox) == [mail(9)]
+    box.clock.advance(turns.REST)
+    assert run(box.merge.merge(ID, mailbox, key)) == 9
+
+
+def test_many_that_memory_does_not_suffice_to_open_keep_no_other_out(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "BATCH_MESSAGES", 7)
+    waits(box, *(mail(number, 50_000) for number in range(8)), mail(8))
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+
+    def little(sealed: bytes, *rest: Any) -> Waiting:
+        if len(sealed) > 40_000:
+            raise MemoryError
+        return unseal(sealed, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, "unseal", little)
+        with pytest.raises(MemoryError):
+            run(box.merge.merge(ID, mailbox, key))
+    assert box.contents(mailbox) == [mail(8)]
+    assert run(box.merge.merge(ID, mailbox, key)) == 8
+
+
 def test_a_message_that_memory_does_not_suffice_to_open_keeps_no_other_out(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     waits(box, mail(0), mail(1, 50_000), mail(2))
     mailbox = run(box.registry.open(ID, KEY))
