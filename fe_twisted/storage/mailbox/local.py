@@ -456,13 +456,15 @@ class LocalMailbox(Reader):
 
     def settle(self) -> None:
         """Start bringing the log of what was expunged in bounds, a little at a time, unless that goes on already."""
-        if not self._settling and not self._closed and self._read(expunged.overlong):
+        if not self._settling and not self._closed:
             self._settling = True
             Deferred.fromCoroutine(self._settle_all()).addErrback(self._settle_failed)
 
     async def _settle_all(self) -> None:
-        while not self._closed and await self._writer.aside(expunged.settle_some):
-            pass
+        # Looked at here, where a damaged page is the log's trouble alone: what was expunged is durable, and the mailbox is to open.
+        more = self._read(expunged.overlong)
+        while more and not self._closed:
+            more = await self._writer.aside(expunged.settle_some)
         self._settling = False
 
     def _settle_failed(self, failure: Any) -> None:

@@ -203,6 +203,28 @@ def test_the_next_expunge_goes_on_with_what_was_not_done(files: MailboxFiles, cl
     run(mailbox.close())
 
 
+def test_a_log_that_cannot_be_read_keeps_no_mailbox_shut(files: MailboxFiles, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it make what was moved and expunged look as if it were not."""
+    files.create(ID, KEY)
+
+    def damaged(connection: apsw.Connection) -> bool:
+        raise apsw.CorruptError("database disk image is malformed")
+
+    monkeypatch.setattr(expunged, "overlong", damaged)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, clock, nothing_waits))
+    add(mailbox, *map(mail, range(3)), flags=DELETED)
+    inbox = folder_id(mailbox)
+    assert run(mailbox.move(inbox, ((2, 2),), "Archive")).source == [2]
+    assert run(mailbox.expunge(inbox, None)).uids == ((1, 1), (3, 3))
+    monkeypatch.undo()
+    monkeypatch.setattr(expunged, "KEPT", 0)
+    monkeypatch.setattr(expunged, "LOOK", 1)
+    add(mailbox, mail(4), flags=DELETED)
+    run(mailbox.expunge(inbox, None))
+    assert counts(mailbox) == (0, 1)
+    run(mailbox.close())
+
+
 def test_long_logs_are_read_in_a_thread(mailbox: LocalMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """And so are the messages where there are many gaps between them; what is short is read at once."""
     add(mailbox, *map(mail, range(40)), flags=DELETED)
