@@ -146,7 +146,7 @@ def _tell(connection: apsw.Connection, report: Report, stopped: list[str]) -> No
             report.problems.extend(str(text) for (text,) in rows if text != "ok")
     found = salvage(connection)
     bad: set[int] = set()
-    for message_id in {entry.message_id for entry in found.entries}:
+    for message_id in {*(entry.message_id for entry in found.entries), *found.strays}:
         try:
             content_of(connection, found, message_id)
         except DamagedFile:
@@ -161,16 +161,19 @@ def _tell(connection: apsw.Connection, report: Report, stopped: list[str]) -> No
         report.problems.append(f"messages that cannot be read: {sentence(report.lost)}")
     if report.hit:
         report.problems.append(f"messages that can be read, but not all that is kept of them: {sentence(report.hit)}")
+    if found.strays:
+        report.problems.append(f"of {len(found.strays)} messages nothing says in which folder they are")
     for folder, number in found.uncounted.items():
         if number:
             report.problems.append(f"folder {folder}: of {number} messages nothing says any more that they are in it")
-    if not trees and not report.lost:
+    unread = len(report.lost) + len(bad.intersection(found.strays))
+    if not trees and not unread:
         report.problems.append(f"no table is damaged, and yet these checks could not be made: {', '.join(stopped)}")
-    total = len(found.entries)
-    if not report.lost and not any(found.uncounted.values()):
+    total = len(found.entries) + len(found.strays)
+    if not unread and not found.strays and not any(found.uncounted.values()):
         report.notes.append(f"the mail is whole: each of {total} messages was put together and is as it came in")
     else:
-        report.notes.append(f"of {total} messages {total - len(report.lost)} are whole; mailbox export writes them")
+        report.notes.append(f"of {total} messages {total - unread} are whole; mailbox export writes them")
     if not areas - {_INDEX, _ASIDE}:
         report.notes.append("folders, flags and lists are whole, too")
     if _INDEX in areas:

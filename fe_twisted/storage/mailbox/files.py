@@ -32,6 +32,9 @@ PAGE_SIZE = 8192
 #: Pages in the WAL before a commit also writes them back: 16 MiB, so that a burst of deliveries is not held up every few messages.
 CHECKPOINT_PAGES = 2000
 
+#: The oldest schema that :mod:`fe_twisted.storage.mailbox.rescue` reads, for a damaged file that cannot be brought further.
+OLDEST_RESCUED = 3
+
 _NAME = re.compile(r"\A([0-9a-f]{24})\.sqlite\Z")
 _TEMPORARY = re.compile(r"\A([0-9a-f]{24})-tmp\.(?:sqlite|saving-[0-9]+)\Z")
 _INCOMING = re.compile(r"\A[0-9a-f]{24}-[0-9a-f]{8}\.incoming(?:-wal)?\Z")
@@ -137,6 +140,23 @@ class MailboxFiles:
             raise
         return connection
 
+    def _open_damaged(self, mailbox_id: str, key: bytes, schema: int) -> apsw.Connection:
+        """As :meth:`open`; also a file of which damage alone keeps its id from being read, or its schema from being brought up to date.
+
+        :param schema: the oldest that will do.
+        :raises DamagedFile: not there, not this key's, not this mailbox's, or its tables cannot even be listed.
+        """
+        try:
+            return self.open(mailbox_id, key)
+        except DamagedFile as error:
+            if not isinstance(error.__cause__, apsw.Error):
+                raise  # nothing in it is damaged: it is another mailbox's
+            connection = connect(self.path(mailbox_id), key=key, cipher=self.cipher)
+            if int(connection.pragma("user_version")) < schema:
+                connection.close()
+                raise
+            return connection
+
     def open_beside(self, mailbox_id: str, key: bytes | bytearray) -> apsw.Connection:
         """A connection for reading to a mailbox that another process has open, see :func:`connect_beside`.
 
@@ -184,7 +204,7 @@ class MailboxFiles:
         :raises DamagedFile: it cannot even be opened.
         """
         with storage_errors():
-            return examine(lambda: self.open(mailbox_id, key))
+            return examine(lambda: self._open_damaged(mailbox_id, key, len(MIGRATIONS)))
 
     def stats(self, mailbox_id: str, key: bytes) -> Stats:
         """What it holds, and what storing things once and compressed saves.
@@ -212,7 +232,7 @@ class MailboxFiles:
             raise BadSettings(f"{output.parent} is not a folder")
         with _beside(output) as copy:
             rescued = None
-            connection = self.open(mailbox_id, key)
+            connection = self._open_damaged(mailbox_id, key, OLDEST_RESCUED)
             with contextlib.closing(connection), storage_errors(connection):
                 whole = _vacuumed(connection, copy)
             if not whole:
@@ -228,7 +248,7 @@ class MailboxFiles:
     def _rescue(self, mailbox_id: str, key: bytes, copy: Path) -> Rescued:
         """Write what can be read into a file of its own, encrypted under the same key."""
         path = copy.with_name("rescued.sqlite")
-        damaged = self.open(mailbox_id, key)
+        damaged = self._open_damaged(mailbox_id, key, OLDEST_RESCUED)
         with contextlib.closing(damaged), storage_errors(damaged):
             connection = connect(path, key=key, cipher=self.cipher, create=True, page_size=PAGE_SIZE)
             with contextlib.closing(connection), storage_errors(connection):

@@ -86,6 +86,8 @@ def rescue(source: apsw.Connection, target: apsw.Connection, now: datetime.datet
             bare.append(found.place(entry.id))
         _enter(target, entry.id, row_id, entry.row or _unknown(now), flags)
     strays = _strays(source, target, found, rows, now)
+    if unread := sum(rows.get(each) is None for each in found.strays):
+        missing.append(f"{unread} messages that cannot be read and whose folder nobody knows")
     _fit(target)
     return Rescued(
         messages=int(target.execute("SELECT count(*) FROM entries").get),
@@ -106,12 +108,16 @@ def _copy_tables(source: apsw.Connection, target: apsw.Connection, found: Salvag
         if made_up:
             missing.append(f"the properties of folder {folder.name}")
         _make_folder(target, folder)
+    if found.nameless:
+        missing.append("folders of which nothing can be read, if there were any")
     for table, columns, words in _COPIED:
         rows = table_of(source, f"SELECT {columns} FROM {table}")
-        if rows is None:
+        # Of a folder that is not in the copy there can be no annotation.
+        kept = [row for row in rows or () if table != "annotations" or row[0] is None or row[0] in found.folders]
+        if rows is None or len(kept) < len(rows):
             missing.append(words)
         places = ", ".join("?" * len(columns.split(",")))
-        target.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({places})", rows or ())
+        target.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({places})", kept)
     target.execute("DELETE FROM meta WHERE name IN ('indexed', 'forgotten')")
     return missing
 

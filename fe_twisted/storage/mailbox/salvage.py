@@ -69,6 +69,7 @@ class Salvage:
     :param strays: messages whose entry is lost, so that nobody knows their folder.
     :param cuts: position and attachment of each cut by message, as an index says them when the table cannot be read; else None.
     :param uncounted: by folder, how many messages more its counter says than can be found.
+    :param nameless: there may have been folders besides, of which nothing can be read; messages in them are strays.
     """
 
     folders: dict[int, FolderRow]
@@ -77,6 +78,7 @@ class Salvage:
     strays: list[int] = field(default_factory=list)
     cuts: dict[int, list[tuple[int, int]]] | None = None
     uncounted: dict[str, int] = field(default_factory=dict)
+    nameless: bool = False
 
     def place(self, entry: int) -> Place:
         """Of a key of ``entries``."""
@@ -120,10 +122,11 @@ def salvage(connection: apsw.Connection) -> Salvage:
     """
     indexed = table_of(connection, "SELECT id, message_id FROM entries INDEXED BY entries_message")
     last = _last_message(connection, indexed)
-    found = Salvage(_folders(connection, indexed))
+    folders, nameless = _folders(connection, indexed)
+    found = Salvage(folders, nameless=nameless)
     by_id: dict[int, Entry] = {}
     columns = "id, message_id, flags, modseq, day, received_at, internaldate, saved_at"
-    unknown = False
+    unknown = nameless
     for folder in found.folders.values():
         base = folder.id << FOLDER_SHIFT
         top = folder.uidnext - 1 if folder.uidvalidity else last + _BEYOND
@@ -144,7 +147,8 @@ def salvage(connection: apsw.Connection) -> Salvage:
         for message_id, position, attachment in sorted(cuts or ()):
             found.cuts.setdefault(message_id, []).append((position, attachment))
     if unknown and indexed is None:
-        found.strays = _strays(connection, {entry.message_id for entry in found.entries}, last)
+        placed = {entry.message_id for entry in found.entries}
+        found.strays = _strays(connection, placed, {*found.known}, last)
     return found
 
 
@@ -242,26 +246,48 @@ def _last_message(connection: apsw.Connection, indexed: list[Any] | None) -> int
     return max(tops, default=0)
 
 
-def _folders(connection: apsw.Connection, indexed: list[Any] | None) -> dict[int, FolderRow]:
-    """All folders; of one that cannot be read, what an index says of its name.  One that is made up has no UIDVALIDITY."""
-    names = dict(table_of(connection, "SELECT id, name FROM folders INDEXED BY sqlite_autoindex_folders_1") or ())
+def _folders(connection: apsw.Connection, indexed: list[Any] | None) -> tuple[dict[int, FolderRow], bool]:
+    """All folders; of one that cannot be read, what an index says of its name.  One that is made up has no UIDVALIDITY.
+
+    Also whether there may have been others.
+    """
+    listed = table_of(connection, "SELECT id, name FROM folders INDEXED BY sqlite_autoindex_folders_1")
+    names = dict(listed or ())
     used = {entry >> FOLDER_SHIFT for entry, _ in indexed or ()}
     ends = [
-        row[0]
-        for sql in ("SELECT max(id) FROM folders", "SELECT seq FROM sqlite_sequence WHERE name = 'folders'")
+        row[0] or 0
+        for sql in (
+            "SELECT max(id) FROM folders",
+            "SELECT seq FROM sqlite_sequence WHERE name = 'folders'",
+            f"SELECT max(id) >> {FOLDER_SHIFT} FROM entries",
+        )
         for row in table_of(connection, sql) or ()
     ]
-    last = max([*names, *used, *ends])
+    last = max([*names, *used, *ends], default=0)
     rows, bad = between(connection, f"SELECT {', '.join(FolderRow._fields)} FROM folders WHERE id BETWEEN ? AND ?", 1, last)
     folders = {row[0]: FolderRow(*row) for row in rows}
+    if indexed is None:
+        used = {folder for folder in bad if _in_use(connection, folder)}
+    taken = {*names.values(), *(folder.name for folder in folders.values())}
     for folder in sorted(({*names, *used} & {*bad}) - {*folders}):
-        name = names.get(folder, f"Folder {folder}")
+        made_up = (f"Folder {folder}" + suffix for suffix in ("", *(f" ({number})" for number in range(2, len(taken) + 3))))
+        name = names.get(folder) or next(name for name in made_up if name not in taken)
+        taken.add(name)
         folders[folder] = FolderRow(folder, name, "", 1, "", 0, 1, 1, 1, 0, 0, 0, 0, 0)
-    return folders
+    return folders, listed is None and (not last or not {*bad} <= {*folders})
 
 
-def _strays(connection: apsw.Connection, placed: set[int], last: int) -> list[int]:
-    """Messages that nothing refers to and that are not on their way out."""
+def _in_use(connection: apsw.Connection, folder: int) -> bool:
+    """Whether a message can be seen to lie in a folder."""
+    base = folder << FOLDER_SHIFT
+    return bool(table_of(connection, f"SELECT 1 FROM entries WHERE id BETWEEN {base | 1} AND {base | UID_MASK} LIMIT 1"))
+
+
+def _strays(connection: apsw.Connection, placed: set[int], known: set[int], last: int) -> list[int]:
+    """Messages that nothing refers to and that are not on their way out.
+
+    :param known: those that are known to be there, though perhaps they cannot be read.
+    """
     leaving = {row[0] for row in table_of(connection, "SELECT message_id FROM orphans") or ()}
     rows, _ = between(connection, "SELECT message_id FROM headers WHERE message_id BETWEEN ? AND ?", 1, last)
-    return [message_id for (message_id,) in rows if message_id not in placed and message_id not in leaving]
+    return sorted({*(row[0] for row in rows), *known} - placed - leaving)

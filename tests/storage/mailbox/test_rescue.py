@@ -11,6 +11,7 @@ import apsw
 import pytest
 from twisted.internet.task import Clock
 
+from fe_twisted.base.errors import DamagedFile
 from fe_twisted.storage.mailbox import words
 from fe_twisted.storage.mailbox.api import NewMessage
 from fe_twisted.storage.mailbox.check import problems
@@ -19,6 +20,7 @@ from fe_twisted.storage.mailbox.files import PAGE_SIZE, MailboxFiles
 from fe_twisted.storage.mailbox.local import open_mailbox
 from fe_twisted.storage.mailbox.rows import uid_of
 from fe_twisted.storage.mailbox.salvage import Place, sentence
+from fe_twisted.storage.sqlite.connect import connect
 from tests.storage.mailbox.driving import ID, KEY, at_once, nothing_waits, run
 from tests.storage.mailbox.samples import add, mail, with_attachment
 
@@ -185,6 +187,110 @@ def test_messages_without_a_folder_are_not_lost(files: MailboxFiles, tmp_path: P
         with connection:
             assert problems(connection) == []
     assert {row[0] for row in found.values()} == {row[0] for row in before.values()}
+
+
+FOLDERS = ("folders", "sqlite_autoindex_folders_1", "entries_message")
+
+
+@pytest.mark.parametrize("header", [False, True])
+@pytest.mark.parametrize("more", [(), ("sqlite_sequence",), ("entries",), ("entries", "sqlite_sequence"), ("annotations", "orphans")])
+def test_messages_in_folders_of_which_nothing_can_be_read(
+    files: MailboxFiles, tmp_path: Path, before: Before, more: tuple[str, ...], header: bool
+) -> None:
+    """They are found by the keys of the messages, or without; and those that cannot be read are counted."""
+    damage(files, *(page for table in (*FOLDERS, *more) for page in pages(files, table)), *([leaf(files, "headers")] if header else ()))
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and not rescued.whole
+    with contextlib.closing(opened(output)) as connection:
+        found = read(connection)
+        with connection:
+            assert problems(connection) == []
+    all_of_it = {row[0] for row in before.values()}
+    lost = all_of_it - {row[0] for row in found.values()}
+    assert bool(lost) == header
+    assert bool(rescued.strays) == ("entries" in more)
+    assert bool(rescued.lost) == (header and not rescued.strays)
+    unplaced = f"{len(lost)} messages that cannot be read and whose folder nobody knows"
+    assert (unplaced in rescued.missing) == bool(header and rescued.strays)
+    report = files.examine(ID, KEY)
+    assert any("the mail is whole" in note for note in report.notes) == (not header and not rescued.strays)
+    if rescued.strays:
+        assert f"of {len(all_of_it)} messages nothing says in which folder they are" in report.problems
+        assert f"of {len(all_of_it)} messages {len(all_of_it) - len(lost)} are whole; mailbox export writes them" in report.notes
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> MailboxFiles:
+    """So many folders that they take several pages; some have names as if they were made up."""
+    files = MailboxFiles(tmp_path / "many")
+    files.create(ID, KEY)
+    mailbox = run(open_mailbox(files, ID, KEY, at_once, Clock(), nothing_waits))
+    for number in range(1, 121):
+        name = f"Folder {number}" if number % 2 else f"{'Folder' * 20} {number}"
+        run(mailbox.create(name))
+        run(mailbox.set_metadata(name, [("/private/comment", b"%d" % number)]))
+        if number % 3:
+            add(mailbox, mail(number), folder=name)
+    run(mailbox.close())
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    return files
+
+
+@pytest.mark.parametrize("number", [0, 1, -1])
+def test_folders_that_are_made_up_have_names_of_their_own(many: MailboxFiles, tmp_path: Path, number: int) -> None:
+    """And annotations of those that are lost are told as lost."""
+    assert len(pages(many, "folders")) >= 3
+    damage(many, pages(many, "folders")[number], *pages(many, "sqlite_autoindex_folders_1"))
+    output = tmp_path / "copy.sqlite"
+    rescued = many.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and rescued.messages == 80
+    assert rescued.lost == rescued.strays == () and "the annotations" in rescued.missing
+    assert "folders of which nothing can be read, if there were any" in rescued.missing
+    with contextlib.closing(opened(output)) as connection, connection:
+        assert problems(connection) == []
+        assert 0 < int(connection.execute("SELECT count(*) FROM annotations").get) < 120
+
+
+def test_without_the_settings_of_the_mailbox(files: MailboxFiles, tmp_path: Path, before: Before) -> None:
+    """The key says whose it is."""
+    damage(files, *pages(files, "meta"))
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and rescued.missing == ("the settings of the mailbox",) and rescued.damaged == ("meta",)
+    with contextlib.closing(opened(output)) as connection:
+        assert read(connection) == before
+    report = files.examine(ID, KEY)
+    assert "folders and settings of the mailbox are damaged (meta)" in report.problems and report.lost == []
+
+
+def test_the_file_of_another_mailbox_is_refused(files: MailboxFiles, tmp_path: Path) -> None:
+    with contextlib.closing(files.open(ID, KEY)) as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'mailbox_id'", ("f" * 24,))
+    with pytest.raises(DamagedFile) as exported:
+        files.export(ID, KEY, tmp_path / "copy.sqlite", PASSWORD)
+    with pytest.raises(DamagedFile) as examined:
+        files.examine(ID, KEY)
+    assert exported.value.reason == examined.value.reason == f"file {ID} holds mailbox {'f' * 24}"
+    assert [path.name for path in tmp_path.iterdir()] == ["mailboxes"]
+
+
+def test_a_file_that_damage_keeps_from_being_brought_up_to_date(files: MailboxFiles, tmp_path: Path, before: Before) -> None:
+    """Is exported as it is; to check it, it would have to be."""
+    damaged = leaf(files, "summaries")
+    with contextlib.closing(connect(files.path(ID), key=KEY)) as connection:
+        connection.execute("DROP TABLE gaps")
+        connection.execute("PRAGMA user_version = 3")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    damage(files, 2, damaged)
+    with pytest.raises(DamagedFile):
+        files.examine(ID, KEY)
+    output = tmp_path / "copy.sqlite"
+    rescued = files.export(ID, KEY, output, PASSWORD)
+    assert rescued is not None and rescued.whole
+    with contextlib.closing(opened(output)) as connection:
+        assert read(connection) == before
 
 
 @pytest.mark.parametrize("table", ["folders", "keywords", "subscriptions", "annotations", "messages", "sqlite_sequence", "expunged"])
