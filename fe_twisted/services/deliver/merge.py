@@ -279,9 +279,9 @@ class Merge:
     async def _try_newest(self, work: _Work, progress: Progress, tried: set[bytes]) -> None:
         """Many in a row have failed: if one of the last that came can be stored, it is they; and if there is no other left, who knows.
 
-        :raises Ours: it is the mailbox.
+        :raises Ours: it is the mailbox; or enough for one poll.
         """
-        while len(progress.doubtful) < PROBES:
+        while len(progress.doubtful) < PROBES and len(progress.failures) < FAILURES:
             rows = await self._take(work, progress, tried, newest=True)
             if not rows:
                 return

@@ -398,6 +398,28 @@ def test_who_polls_seldom_has_all_tried_as_well(box: Box) -> None:
     assert box.contents(mailbox) == [mail(60)]
 
 
+def test_many_new_ones_that_fail_by_themselves_are_not_all_tried_at_one_poll(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When many old ones failed, and it may be the mailbox."""
+    monkeypatch.setattr(merging, "FAILURES", 30)
+    old, new = [mail(number) for number in range(30)], [mail(number) for number in range(30, 130)]
+    waits(box, *old, *new)
+    mailbox = run(box.registry.open(ID, KEY))
+    key = run(mailbox.sealing_key())
+
+    class Both(Refusing):
+        async def append(self, name: str, messages: Any) -> Any:
+            self.asked += len(messages) == 1
+            raise errors.StorageFailed() if messages[0].content in old else RuntimeError("bug")
+
+    target = Both(mailbox, errors.StorageFailed())
+    for _ in range(10):
+        with contextlib.suppress(errors.MailError):
+            run(box.merge.merge(ID, target, key))
+        assert target.asked <= 2 * 30 + merging.PROBES, "and those that were set aside"
+        target.asked = 0
+    assert run(box.spool.counts(ID)) == Counts(waiting=30, refused=100)
+
+
 def test_a_mailbox_that_recovers_between_two_polls_takes_all_in_order(box: Box) -> None:
     """Though some had their turn already, and others not."""
     waits(box, *(mail(number) for number in range(50)))
