@@ -328,6 +328,11 @@ def test_check_tells_of_waiting_mail_that_was_moved_aside(shell: Shell, alias: s
     assert [aside.name in each["detail"] for each in found["checks"] if each["status"] == "problem"] == [True]
 
 
+def findings(checked: dict[str, Any]) -> list[dict[str, str]]:
+    """All but the room on the disk, which is that of the moment."""
+    return [each for each in checked["checks"] if each["check"] != "disk"]
+
+
 def test_check_names_mail_that_could_not_be_stored(shell: Shell, alias: str) -> None:
     """Beside a server that has the file open, and without one."""
     settings = load(shell.config, {})
@@ -345,7 +350,7 @@ def test_check_names_mail_that_could_not_be_stored(shell: Shell, alias: str) -> 
         at_once(spool.close())
         before = names(shell.data / "mailboxes")
         assert total(look(settings, store.server_key)) == Sum(2, 1, ANY, 0)
-        assert shell.json("check", status=1)["checks"] == beside["checks"]
+        assert findings(shell.json("check", status=1)) == findings(beside)
         assert names(shell.data / "mailboxes") == before, "nothing is made"
     details = [each["detail"] for each in beside["checks"] if each["status"] == "problem"]
     assert len(details) == 1
