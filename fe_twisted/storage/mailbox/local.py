@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Literal, TypeVar
 
 import apsw
@@ -88,10 +88,8 @@ class LocalMailbox(Reader):
         #: The version of the file, as the reader knows it, in which these are all keywords.
         self._seen = self._reader.data_version()
         self._modseqs = {row.id: row.modseq for row in folder_rows(self._reader) if row.selectable}
-        self._collecting = False
-        self._discarding = False
-        self._settling = False
-        self._indexing = False
+        #: What goes on in the background.
+        self._chores: set[str] = set()
         self._renewed = False
         #: Messages that are not in the full-text index, or may be, and octets of those that came since it was last brought forward.
         self._unindexed = words.unindexed(self._reader)
@@ -376,9 +374,7 @@ class LocalMailbox(Reader):
 
     def index(self) -> None:
         """Start bringing messages into the full-text index, unless that goes on already."""
-        if not self._indexing and not self._closed:
-            self._indexing = True
-            Deferred.fromCoroutine(self._index_all()).addErrback(self._index_failed)
+        self._begin("mailbox.index", self._index_all)
 
     async def _index_all(self) -> None:
         """All, but for a few for which it pays to wait for more."""
@@ -393,12 +389,6 @@ class LocalMailbox(Reader):
             self._unindexed = max(0, self._unindexed - done) if done else left
             if not done and self._unindexed < words.MESSAGES:
                 break
-        self._indexing = False
-
-    def _index_failed(self, failure: Any) -> None:
-        """The next message tries again."""
-        self._indexing = False
-        self._chore_failed(failure, "mailbox.index")
 
     def _index_damaged(self, damage: words.IndexDamaged) -> None:
         """Have the full-text index made anew, once while the file is open."""
@@ -416,9 +406,7 @@ class LocalMailbox(Reader):
 
     def collect(self) -> None:
         """Start removing what no folder refers to any more, a little at a time, unless that goes on already."""
-        if not self._collecting and not self._closed:
-            self._collecting = True
-            Deferred.fromCoroutine(self._collect_all()).addErrback(self._collect_failed)
+        self._begin("mailbox.collect", self._collect_all)
 
     async def _collect_all(self) -> None:
         while not self._closed:
@@ -428,16 +416,14 @@ class LocalMailbox(Reader):
             pause: Deferred[None] = Deferred()
             self._clock.callLater(COLLECT_PAUSE, pause.callback, None)
             await pause
-        self._collecting = False
         # So much may be gone that the index is to be made anew.
         self.discard()
         self.index()
 
     def discard(self) -> None:
         """Start emptying tables that were put aside, a little at a time, unless that goes on already."""
-        if not self._discarding and not self._closed and self._read(discarded.waiting):
-            self._discarding = True
-            Deferred.fromCoroutine(self._discard_all()).addErrback(self._discard_failed)
+        if not self._closed and self._read(discarded.waiting):
+            self._begin("mailbox.discard", self._discard_all)
 
     async def _discard_all(self) -> None:
         more = True
@@ -447,34 +433,29 @@ class LocalMailbox(Reader):
             except DamagedFile as error:
                 log.warning("mailbox.discard", mailbox=self.id, reason=error.reason)
                 more = await self._writer.aside(discarded.pass_over)
-        self._discarding = False
-
-    def _discard_failed(self, failure: Any) -> None:
-        """The next opening tries again."""
-        self._discarding = False
-        self._chore_failed(failure, "mailbox.discard")
 
     def settle(self) -> None:
         """Start bringing the log of what was expunged in bounds, a little at a time, unless that goes on already."""
-        if not self._settling and not self._closed:
-            self._settling = True
-            Deferred.fromCoroutine(self._settle_all()).addErrback(self._settle_failed)
+        self._begin("mailbox.settle", self._settle_all)
 
     async def _settle_all(self) -> None:
         # Looked at here, where a damaged page is the log's trouble alone: what was expunged is durable, and the mailbox is to open.
         more = self._read(expunged.overlong)
         while more and not self._closed:
             more = await self._writer.aside(expunged.settle_some)
-        self._settling = False
 
-    def _settle_failed(self, failure: Any) -> None:
-        """The next EXPUNGE tries again."""
-        self._settling = False
-        self._chore_failed(failure, "mailbox.settle")
+    def _begin(self, event: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin a chore in the background, unless it goes on already.  After a failure, whoever asks for it next tries again.
 
-    def _collect_failed(self, failure: Any) -> None:
-        self._collecting = False
-        self._chore_failed(failure, "mailbox.collect")
+        :param event: its name in the log.
+        """
+        if event not in self._chores and not self._closed:
+            self._chores.add(event)
+            Deferred.fromCoroutine(work()).addBoth(self._over, event).addErrback(self._chore_failed, event)
+
+    def _over(self, result: Any, event: str) -> Any:
+        self._chores.remove(event)
+        return result
 
     def _chore_failed(self, failure: Any, event: str) -> None:
         if not failure.check(MailError):
