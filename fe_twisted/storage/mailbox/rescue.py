@@ -16,10 +16,11 @@ import apsw
 from fe_twisted.base.errors import DamagedFile
 from fe_twisted.base.ids import object_id
 from fe_twisted.storage.mailbox.api import FIRST_KEYWORD_BIT
+from fe_twisted.storage.mailbox.expunged import log_expunged
 from fe_twisted.storage.mailbox.messages import store_message
 from fe_twisted.storage.mailbox.prepared import prepare
 from fe_twisted.storage.mailbox.rows import FolderRow, aggregate, imap_date, iso, runs, uid_of
-from fe_twisted.storage.mailbox.salvage import Place, Salvage, content_of, damaged_trees, salvage, table_of
+from fe_twisted.storage.mailbox.salvage import Place, Salvage, content_of, damaged_trees, made_up, salvage, table_of
 from fe_twisted.storage.mailbox.schema import FOLDER_SHIFT, UID_MASK
 
 #: Where messages go of which nothing says any more in which folder they were.
@@ -104,8 +105,7 @@ def _copy_tables(source: apsw.Connection, target: apsw.Connection, found: Salvag
     """Folders, and what belongs to the mailbox as a whole; returns what is not there."""
     missing: list[str] = []
     for folder in found.folders.values():
-        made_up = not folder.uidvalidity
-        if made_up:
+        if not folder.uidvalidity:  # it is made up
             missing.append(f"the properties of folder {folder.name}")
         _make_folder(target, folder)
     if found.nameless:
@@ -183,7 +183,7 @@ def _strays(
     names = {folder.name for folder in found.folders.values()}
     name = next(name for name in (STRAYS, *(f"{STRAYS} {number}" for number in range(2, len(names) + 3))) if name not in names)
     folder = max(found.folders, default=0) + 1
-    _make_folder(target, FolderRow(folder, name, "", 1, "", 0, 1, 1, 1, 0, 0, 0, 0, 0))
+    _make_folder(target, made_up(folder, name))
     for uid, row_id in enumerate(dict.fromkeys(copied), 1):
         _enter(target, folder << FOLDER_SHIFT | uid, row_id, _unknown(now), 0)
     return tuple(Place(name, uid) for uid in range(1, len(set(copied)) + 1))
@@ -208,10 +208,7 @@ def _fit(target: apsw.Connection) -> None:
             " unseen = ?5, deleted = ?6, octets = ?7 WHERE id = ?1",
             (folder, max(uids, default=0) + 1, *counted),
         )
-        uidnext = int(target.execute("SELECT uidnext FROM folders WHERE id = ?", (folder,)).get)
+        uidnext, modseq = aggregate(target, "SELECT uidnext, modseq FROM folders WHERE id = ?", (folder,))
         present = [(0, 0), *runs(uids), (uidnext, uidnext)]
-        gone = [(before[1] + 1, after[0] - 1) for before, after in pairwise(present) if before[1] + 1 < after[0]]
-        target.executemany(
-            "INSERT INTO expunged(folder_id, modseq, first, last) SELECT id, modseq, ?2, ?3 FROM folders WHERE id = ?1",
-            [(folder, *each) for each in gone],
-        )
+        gone = tuple((before[1] + 1, after[0] - 1) for before, after in pairwise(present) if before[1] + 1 < after[0])
+        log_expunged(target, folder, modseq, gone)

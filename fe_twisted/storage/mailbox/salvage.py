@@ -270,11 +270,16 @@ def _folders(connection: apsw.Connection, indexed: list[Any] | None) -> tuple[di
         used = {folder for folder in bad if _in_use(connection, folder)}
     taken = {*names.values(), *(folder.name for folder in folders.values())}
     for folder in sorted(({*names, *used} & {*bad}) - {*folders}):
-        made_up = (f"Folder {folder}" + suffix for suffix in ("", *(f" ({number})" for number in range(2, len(taken) + 3))))
-        name = names.get(folder) or next(name for name in made_up if name not in taken)
+        free = (f"Folder {folder}" + suffix for suffix in ("", *(f" ({number})" for number in range(2, len(taken) + 3))))
+        name = names.get(folder) or next(name for name in free if name not in taken)
         taken.add(name)
-        folders[folder] = FolderRow(folder, name, "", 1, "", 0, 1, 1, 1, 0, 0, 0, 0, 0)
+        folders[folder] = made_up(folder, name)
     return folders, listed is None and (not last or not {*bad} <= {*folders})
+
+
+def made_up(folder: int, name: str) -> FolderRow:
+    """A folder of which nothing else is known; it has no UIDVALIDITY."""
+    return FolderRow(folder, name, "", 1, "", 0, 1, 1, 1, 0, 0, 0, 0, 0)
 
 
 def _in_use(connection: apsw.Connection, folder: int) -> bool:
