@@ -192,8 +192,14 @@ CREATE TABLE answers(
 CREATE INDEX answers_stored_at ON answers(stored_at);
 """
 
-#: The tables of the full-text index (words.py), empty.
-INDEX_TABLES = """
+_WORDS = """
+-- The full-text index is made in the background; until then SEARCH compares the texts.  What there was of it is emptied there, too
+-- (discarded.py): all at once it would take as much room again as it has.
+ALTER TABLE grams_data RENAME TO discarded_1;
+ALTER TABLE grams_idx RENAME TO discarded_2;
+ALTER TABLE grams_docsize RENAME TO discarded_3;
+DROP TABLE grams;
+DELETE FROM meta WHERE name = 'indexed';
 -- Which message has which words: 2 * its id is the header, 2 * its id + 1 the body.
 CREATE VIRTUAL TABLE terms USING fts5(
     words, content='', contentless_delete=1, detail=none, tokenize='ascii'
@@ -210,19 +216,6 @@ CREATE VIRTUAL TABLE grams USING fts5(
     words, content='', contentless_delete=1, detail=none, tokenize='trigram case_sensitive 1'
 );
 """
-
-_WORDS = (
-    """
--- The full-text index is made in the background; until then SEARCH compares the texts.  What there was of it is emptied there, too
--- (discarded.py): all at once it would take as much room again as it has.
-ALTER TABLE grams_data RENAME TO discarded_1;
-ALTER TABLE grams_idx RENAME TO discarded_2;
-ALTER TABLE grams_docsize RENAME TO discarded_3;
-DROP TABLE grams;
-DELETE FROM meta WHERE name = 'indexed';
-"""
-    + INDEX_TABLES
-)
 
 _TOUCHED = """
 -- Which messages got a new modseq (touched.py), in place of an index that had a row for every message.
