@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import process, wire
@@ -255,6 +256,11 @@ def _go_on(clients: Sequence[_Client], wanted: Callable[[], bool]) -> None:
         client.socket.close()
 
 
+def _unfinished(senders: Sequence[_Client]) -> bool:
+    """Whether the messages of a turn are not all delivered."""
+    return sum(sender.done for sender in senders) < TURN
+
+
 def _deliveries(
     report: Report,
     servers: dict[int, tuple[Ours, list[tuple[str, str]]]],
@@ -278,7 +284,7 @@ def _deliveries(
             for workers, (server, owners) in servers.items():
                 senders = [_Sender(server, [owners[0][0]], 100 * turn + number, texts) for number in range(connections)]
                 began = time.perf_counter()
-                _go_on(senders, lambda senders=senders: sum(sender.done for sender in senders) < TURN)  # type: ignore[misc]
+                _go_on(senders, partial(_unfinished, senders))
                 spent[workers] += time.perf_counter() - began if turn else 0.0
     figures = {names[workers]: rounds * TURN / seconds for workers, seconds in spent.items()}
     title = f"MX, {connections} connection{'s' * (connections > 1)}, owner connected"

@@ -550,19 +550,20 @@ def test_small_ones_that_were_set_aside_pass_large_ones_by(box: Box) -> None:
     assert run(box.merge.merge(ID, mailbox, key)) == 9
 
 
+def little_memory(sealed: bytes, *rest: Any) -> Waiting:
+    """In the place of :func:`unseal`."""
+    if len(sealed) > 40_000:
+        raise MemoryError
+    return unseal(sealed, *rest)
+
+
 def test_many_that_memory_does_not_suffice_to_open_keep_no_other_out(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "BATCH_MESSAGES", 7)
     waits(box, *(mail(number, 50_000) for number in range(8)), mail(8))
     mailbox = run(box.registry.open(ID, KEY))
     key = run(mailbox.sealing_key())
-
-    def little(sealed: bytes, *rest: Any) -> Waiting:
-        if len(sealed) > 40_000:
-            raise MemoryError
-        return unseal(sealed, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(merging, "unseal", little)
+        patch.setattr(merging, "unseal", little_memory)
         with pytest.raises(MemoryError):
             run(box.merge.merge(ID, mailbox, key))
     assert box.contents(mailbox) == [mail(8)]
@@ -573,14 +574,8 @@ def test_a_message_that_memory_does_not_suffice_to_open_keeps_no_other_out(box: 
     waits(box, mail(0), mail(1, 50_000), mail(2))
     mailbox = run(box.registry.open(ID, KEY))
     key = run(mailbox.sealing_key())
-
-    def little(sealed: bytes, *rest: Any) -> Waiting:
-        if len(sealed) > 40_000:
-            raise MemoryError
-        return unseal(sealed, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(merging, "unseal", little)
+        patch.setattr(merging, "unseal", little_memory)
         with pytest.raises(MemoryError):
             run(box.merge.merge(ID, mailbox, key))
     assert box.contents(mailbox) == [mail(0), mail(2)]
